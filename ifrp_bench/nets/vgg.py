@@ -1,0 +1,108 @@
+"""Perceptual features: VGG-16 and VGG-19 (Simonyan and Zisserman 2015) as torchvision's weight files, or the ``vgg_normalised`` files of the
+AdaIN/WCT line of work. Features are named ``relu<block>_<layer>``; faces come in as float32 (N, 3, H, W) RGB in [0, 1].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.nets.transformer import reflect_pad
+from ifrp_bench.weights import load_state
+
+# convolutions a block: VGG-16 and VGG-19 differ in blocks 3 to 5
+BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)   # of torchvision's weights, RGB in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Features(nn.Module):
+    """The convolutional part of a VGG up to its deepest known layer, frozen.
+
+    Built by ``open_features``. ``layers`` names what it can give, in order; ``padding`` is ``zero`` (torchvision) or ``reflect``
+    (``vgg_normalised``), ``ceil`` the rounding of its pools.
+    """
+
+    def __init__(self, name: str, first: nn.Conv2d, convs: Sequence[nn.Conv2d], blocks: Sequence[int], *, padding: str, ceil: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.first = first   # a 1x1 convolution that holds the preprocessing
+        self.convs = nn.ModuleList(convs)
+        self.padding = padding
+        self.ceil = ceil
+        names = [f"relu{block}_{layer}" for block, count in enumerate(blocks, 1) for layer in range(1, count + 1)]
+        self.layers = names[:len(convs)]
+        self.requires_grad_(False).eval()
+
+    def forward(self, faces: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """The named features, each (N, C, h, w) after its ReLU; nothing deeper than the deepest is computed."""
+        wanted = set(layers)
+        features = {}
+        x = self.first(faces)
+        for conv, name in zip(self.convs, self.layers):
+            if name.endswith("_1") and name != "relu1_1":
+                x = F.max_pool2d(x, 2, ceil_mode=self.ceil)
+            x = F.relu(conv(reflect_pad(x, 1) if self.padding == "reflect" else x))
+            if name in wanted:
+                features[name] = x
+                if len(features) == len(wanted):
+                    return features
+        missing = ", ".join(sorted(wanted - set(self.layers)))
+        raise InputError(f"{self.name} has no {missing}; its layers are {', '.join(self.layers)}")
+
+
+def open_features(source: str | Path) -> Features:
+    """Features from a file: torchvision's VGG-16 or VGG-19 state dict, or one in the ``vgg_normalised`` convention, told apart by keys.
+
+    Raises InputError for a file that is none of them.
+    """
+    path = Path(source)
+    state = load_state(path)
+    if "features.0.weight" in state:
+        return _torchvision(path, state)
+    if state.get("0.weight", torch.empty(0)).shape == (3, 3, 1, 1):
+        return _normalised(path, state)
+    raise InputError(f"{path}: expected torchvision's VGG-16 or VGG-19 or a vgg_normalised state dict, found keys like {', '.join(list(state)[:3])}")
+
+
+def _torchvision(path: Path, state: dict[str, Tensor]) -> Features:
+    weights = _ordered(state, "features.")
+    name = {13: "vgg16", 16: "vgg19"}.get(len(weights))
+    if name is None:
+        raise InputError(f"{path}: {len(weights)} convolutions; VGG-16 has 13 and VGG-19 has 16")
+    std = torch.tensor(IMAGENET_STD)
+    first = _conv(torch.diag(1 / std)[:, :, None, None], -torch.tensor(IMAGENET_MEAN) / std)
+    return Features(name, first, [_conv(*pair, padding=1) for pair in weights], BLOCKS[name], padding="zero", ceil=False)
+
+
+def _normalised(path: Path, state: dict[str, Tensor]) -> Features:
+    (first, bias), *weights = _ordered(state, "")
+    convs = [_conv(*pair) for pair in weights]
+    return Features(path.stem, _conv(first, bias), convs, BLOCKS["vgg19"], padding="reflect", ceil=True)
+
+
+def _ordered(state: dict[str, Tensor], prefix: str) -> list[tuple[Tensor, Tensor]]:
+    numbers = sorted(int(key[len(prefix):].split(".")[0]) for key in state if key.startswith(prefix) and key.endswith(".weight"))
+    return [(state[f"{prefix}{number}.weight"].float(), state[f"{prefix}{number}.bias"].float()) for number in numbers]
+
+
+def _conv(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=padding).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    conv.weight.data.copy_(weight)
+    assert conv.bias is not None
+    conv.bias.data.copy_(bias)
+    return conv
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices of (N, C, h, w) features, (N, C, C) float32, divided by C*h*w (Johnson et al. 2016, equation 3).
+
+    The product is taken in the features' own precision (sums in float32): under bf16 autocast a float32 copy of relu1_1 costs more
+    than the layer itself.
+    """
+    n, c, h, w = features.shape
+    flat = features.permute(0, 2, 3, 1).reshape(n, h * w, c)   # a view of channels_last features
+    return (flat.transpose(1, 2) @ flat).float() / (c * h * w)

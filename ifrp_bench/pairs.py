@@ -1,0 +1,114 @@
+"""Real faces to pairs: warp, stylize, and lay out the rows of one shard. Synthesis writes what this makes, verification makes it again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifrp_bench.plan import Plan, PlannedShard
+from ifrp_bench.recipe import Recipe
+from ifrp_bench.shards import Shard
+from ifrp_bench.sources import Face, Source
+from ifrp_bench.stylize import Stylizer
+from ifrp_bench.warp import FACE_PX, face_window, warp_matrix
+
+Map = Callable[..., Iterator[Any]]
+
+
+class PairMaker:
+    """Makes shards of a recipe's pairs. ``map_faces`` may spread reading and warping over threads; the result is the same."""
+
+    def __init__(self, recipe: Recipe, source: Source, stylizer: Stylizer, map_faces: Map = map) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.stylizer = stylizer
+        self.map_faces = map_faces
+
+    def prepare(self, shard: PlannedShard) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The CPU's part: frames uint8 (m, 218, 178, 3) and the misaligned windows, one uint8 (m, S, S, 3) a style (one in all for a test shard)."""
+        frames = self.source.read_many(shard.faces, self.map_faces)
+        styles = shard.styles[:1] if shard.split == "test" else shard.styles
+        windows = [self._windows(shard, frames, style) for style in styles]
+        return frames, windows
+
+    def _windows(self, shard: PlannedShard, frames: np.ndarray, style: str) -> np.ndarray:
+        def window(job: tuple[Face, np.ndarray]) -> np.ndarray:
+            face, frame = job
+            return face_window(frame, shard.misalignment(self.recipe, face, style), size_px=self.recipe.stylize_px, border=self.recipe.border)
+
+        return np.stack(list(self.map_faces(window, zip(shard.faces, frames))))
+
+    def finish(self, shard: PlannedShard, frames: np.ndarray, windows: list[np.ndarray]) -> Shard:
+        """The networks' part: all columns of the shard, rows face by face and style by style."""
+        windows = windows * len(shard.styles) if shard.split == "test" else windows
+        stylized = np.stack([self.stylizer(style, part, FACE_PX) for style, part in zip(shard.styles, windows)], axis=1)   # (m, styles, 128, 128, 3)
+        faces, styles = len(shard.faces), len(shard.styles)
+        warps = [warp_matrix(shard.misalignment(self.recipe, face, style)) for face in shard.faces for style in shard.styles]
+        return Shard(
+            stylized=stylized.reshape(faces * styles, FACE_PX, FACE_PX, 3),
+            real=np.stack(list(self.map_faces(face_window, frames))),
+            real_index=np.repeat(np.arange(faces, dtype=np.int32), styles),
+            style=np.array([style.encode() for style in shard.styles] * faces),
+            face=np.repeat(np.array([face.name.encode() for face in shard.faces]), styles),
+            identity=np.repeat(np.array([face.identity for face in shard.faces], dtype=np.int32), styles),
+            warp=np.array(warps, dtype=np.float32),
+        )
+
+    def make(self, shard: PlannedShard) -> Shard:
+        """Both parts, one after the other."""
+        return self.finish(shard, *self.prepare(shard))
+
+
+def part_of(shard: PlannedShard, rows: slice) -> PlannedShard:
+    """The same shard with some of its faces only: a sample to render again."""
+    return PlannedShard(shard.name, shard.split, shard.faces[rows], shard.styles)
+
+
+def preview_sheet(plan: Plan, maker: PairMaker, faces: int = 6) -> np.ndarray | None:
+    """A contact sheet, uint8 RGB: a row a face of RF, misaligned face, and its SF in every style. None for an empty plan."""
+    shards = [shard for shard in plan.shards if shard.split == "test"] or list(plan.shards)
+    if not shards:
+        return None
+    shard = part_of(shards[0], slice(0, faces))
+    frames, windows = maker.prepare(shard)
+    made = maker.finish(shard, frames, windows)
+    stylized = made.stylized.reshape(len(shard.faces), len(shard.styles), FACE_PX, FACE_PX, 3)
+    rows = []
+    for number, face in enumerate(shard.faces):
+        warped = face_window(frames[number], shard.misalignment(plan.recipe, face, shard.styles[0]), border=plan.recipe.border)
+        rows.append([made.real[number], warped, *stylized[number]])
+    return tile(rows)
+
+
+def tile(rows: list[list[np.ndarray]], gap_px: int = 4) -> np.ndarray:
+    """Pictures of one size in rows and columns on white."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), 255, dtype=np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            sheet[r * (height + gap_px):r * (height + gap_px) + height, c * (width + gap_px):c * (width + gap_px) + width] = picture
+    return sheet
+
+
+def open_source(recipe: Recipe, faces: Path | None, *, landmarks: Path, workers: int, device: str, quiet: bool) -> Source:
+    """The recipe's source of real faces. Raises InputError where it wants a folder and has none, or has one and wants none."""
+    from ifrp_bench.errors import InputError
+
+    if recipe.source == "procedural":
+        if faces is not None:
+            raise InputError(f"recipe {recipe.name} renders its own faces; for photographs use recipe `photos` (or celeba-*) with --faces {faces}")
+        from ifrp_bench.sources import procedural
+
+        return procedural.open_source(recipe, device=device)
+    if faces is None:
+        wanted = "CelebA's folder" if recipe.source == "celeba" else "a folder of photographs"
+        raise InputError(f"recipe {recipe.name} wants {wanted}: name it with --faces DIR (recipe `demo` needs none)")
+    if recipe.source == "celeba":
+        from ifrp_bench.sources import celeba
+
+        return celeba.open_source(faces, exclude_attributes=recipe.exclude_attributes)
+    from ifrp_bench.sources import folder
+
+    return folder.open_source(faces, landmarks=landmarks, workers=workers, quiet=quiet)

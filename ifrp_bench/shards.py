@@ -1,0 +1,200 @@
+"""The data set on disk: HDF5 shards, ``dataset.json`` and ``manifest.csv``. This module is the only one that imports h5py.
+
+A data set is a folder:
+
+* ``dataset.json``: schema version, resolved recipe, seed, counts, versions, sha256 of every shard, of every style network and of the face
+  list; a shard's entry is made after the shard is whole, ``complete`` when all are;
+* ``manifest.csv``: a row per stylized face (split, shard, row, face, identity, style, angle_deg, scale, shift_x, shift_y);
+* ``skipped.csv``: faces and files left out, with the reason, and choices made on the way;
+* ``train-00000.h5``, ``val-00000.h5``, ``test-00000.h5``, ...: the shards.
+
+A shard holds ``stylized`` uint8 (n, 128, 128, 3) RGB; ``real`` uint8 (m, 128, 128, 3) RGB, each real face once; ``real_index`` int32 (n,) into
+``real``; ``style`` and ``face`` fixed-length ASCII (n,); ``identity`` int32 (n,); ``warp`` float32 (n, 2, 3), taking pixel coordinates of the
+RF to pixel coordinates of the SF. A chunk is one picture, checked with Fletcher-32, not compressed. Read a shard whole: rows picked by
+a list of indices are hundreds of times slower.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.plan import Plan
+from ifrp_bench.sources import Skipped
+from ifrp_bench.warp import FACE_PX
+from ifrp_bench.weights import write_whole
+
+SCHEMA = 1
+MANIFEST_COLUMNS = ("split", "shard", "row", "face", "identity", "style", "angle_deg", "scale", "shift_x", "shift_y")
+_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {   # dtype kind and shape after the first dimension
+    "stylized": ("uint8", (FACE_PX, FACE_PX, 3)), "real": ("uint8", (FACE_PX, FACE_PX, 3)), "real_index": ("int32", ()),
+    "style": ("S", ()), "face": ("S", ()), "identity": ("int32", ()), "warp": ("float32", (2, 3)),
+}
+
+
+class ShardError(InputError):
+    """A shard or data set on disk that is not what it should be; the text begins with its path."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The columns of one shard, in memory. ``style`` and ``face`` are byte strings (ASCII)."""
+
+    stylized: np.ndarray
+    real: np.ndarray
+    real_index: np.ndarray
+    style: np.ndarray
+    face: np.ndarray
+    identity: np.ndarray
+    warp: np.ndarray
+
+
+def write_shard(path: Path, shard: Shard) -> dict[str, Any]:
+    """Write a shard whole or not at all; gives its entry for ``dataset.json``. Equal columns give equal bytes."""
+    data = encode_shard(shard)
+    write_whole(path, data)
+    return {"pairs": len(shard.stylized), "faces": len(shard.real), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def encode_shard(shard: Shard) -> bytes:
+    """The HDF5 file as bytes: built in memory, so that a full disk is an ordinary error of an ordinary write."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="latest") as file:
+        file.attrs["schema"] = SCHEMA
+        for name in _COLUMNS:
+            column = getattr(shard, name)
+            chunks = (1, *column.shape[1:]) if column.ndim == 4 else None
+            file.create_dataset(name, data=column, chunks=chunks, fletcher32=chunks is not None, track_times=False)
+    return buffer.getvalue()
+
+
+def read_shard(path: Path, *, sha256: str | None = None) -> Shard:
+    """A shard, read whole and checked: schema, columns, types, shapes, lengths, and with ``sha256`` every byte.
+
+    Raises ShardError that says what is wrong with which file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise ShardError(f"{path}: its sha256 differs from the one in dataset.json: the file is truncated or was changed; remove it and run synth again")
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            schema = file.attrs.get("schema")
+            if schema != SCHEMA:
+                raise ShardError(f"{path}: schema version {schema}, this ifrp-bench reads {SCHEMA}")
+            missing = [name for name in _COLUMNS if name not in file]
+            if missing:
+                raise ShardError(f"{path}: the column {missing[0]} is missing")
+            columns = {name: file[name][()] for name in _COLUMNS}
+    except (OSError, KeyError, RuntimeError) as error:
+        raise ShardError(f"{path}: broken HDF5 file: {' '.join(str(error).split())[:120]}; remove it and run synth again") from None
+    shard = Shard(**columns)
+    _check_columns(path, shard)
+    return shard
+
+
+def _check_columns(path: Path, shard: Shard) -> None:
+    for name, (kind, shape) in _COLUMNS.items():
+        column = getattr(shard, name)
+        length = len(shard.real) if name == "real" else len(shard.stylized)
+        if column.shape != (length, *shape) or not (column.dtype.kind == "S" if kind == "S" else column.dtype == kind):
+            raise ShardError(f"{path}: {name} is {column.dtype} {column.shape}, expected {kind} {(length, *shape)}")
+    if len(shard.real_index) and not (0 <= shard.real_index.min() and shard.real_index.max() < len(shard.real)):
+        raise ShardError(f"{path}: real_index points outside of the {len(shard.real)} real faces")
+    if not np.isfinite(shard.warp).all():
+        raise ShardError(f"{path}: a warp is not finite")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set's folder and its parsed ``dataset.json``."""
+
+    root: Path
+    info: dict[str, Any]
+
+    def shards(self, split: str) -> list[Path]:
+        """Paths of a split's shards, in order."""
+        return [self.root / name for name, entry in sorted(self.info["shards"].items()) if entry["split"] == split]
+
+    @property
+    def sha256(self) -> str:
+        """One hash of what the data set holds: recipe, faces, style networks and shards; it stands in every result made from it."""
+        core = {key: self.info[key] for key in ("schema", "recipe", "faces_sha256", "styles", "shards")}
+        return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+
+def open_dataset(root: Path, *, complete: bool = True) -> Dataset:
+    """A data set's folder, its ``dataset.json`` checked for version and, with ``complete``, that the synthesis was finished."""
+    path = root / "dataset.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ShardError(f"{root}: no data set here (no dataset.json); make one with `ifrp-bench synth --out {root}`") from None
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path}: not readable: {error}; remove the folder and run synth again") from None
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        raise ShardError(f"{path}: schema version {info.get('schema') if isinstance(info, dict) else None}, this ifrp-bench reads {SCHEMA}")
+    missing = [key for key in ("recipe", "counts", "shards", "styles", "faces_sha256", "versions", "complete") if key not in info]
+    if missing:
+        raise ShardError(f"{path}: the key {missing[0]!r} is missing; remove the folder and run synth again")
+    if complete and not info["complete"]:
+        raise ShardError(f"{root}: the synthesis was not finished ({len(info['shards'])} of {info['counts']['shards']} shards); run synth again to go on")
+    return Dataset(root, info)
+
+
+def write_info(root: Path, info: dict[str, Any]) -> None:
+    """Write ``dataset.json``, whole or not at all."""
+    write_whole(root / "dataset.json", (json.dumps(info, indent=1) + "\n").encode())
+
+
+def write_manifest(root: Path, plan: Plan) -> None:
+    """Write ``manifest.csv``, a row per stylized face in the shards' order."""
+    write_whole(root / "manifest.csv", _csv(MANIFEST_COLUMNS, manifest_rows(plan)))
+
+
+def manifest_rows(plan: Plan) -> Iterable[tuple[Any, ...]]:
+    """The rows of ``manifest.csv``."""
+    for shard in plan.shards:
+        row = 0
+        for face in shard.faces:
+            for style in shard.styles:
+                m = shard.misalignment(plan.recipe, face, style)
+                yield shard.split, shard.name, row, face.name, face.identity, style, m.angle_deg, m.scale, m.shift_x, m.shift_y
+                row += 1
+
+
+def read_manifest(root: Path) -> list[dict[str, str]]:
+    """The rows of ``manifest.csv``. Raises ShardError if the file is missing or has other columns."""
+    path = root / "manifest.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ShardError(f"{path}: cannot be read: {error}") from None
+    if tuple(reader.fieldnames or ()) != MANIFEST_COLUMNS:
+        raise ShardError(f"{path}: its columns are {reader.fieldnames}, expected {', '.join(MANIFEST_COLUMNS)}")
+    return rows
+
+
+def write_skipped(root: Path, skipped: Iterable[Skipped]) -> None:
+    """Write ``skipped.csv``: name and reason."""
+    write_whole(root / "skipped.csv", _csv(("name", "reason"), ((entry.name, entry.reason) for entry in skipped)))
+
+
+def _csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,164 @@
+"""CelebA (Liu et al. 2015), aligned and cropped: the standard folder, its pictures loose or in their zip, which is read in place.
+
+Expected in the folder: ``img_align_celeba/`` or ``img_align_celeba.zip``, ``identity_CelebA.txt``, ``list_eval_partition.txt``, and, where a
+recipe filters by attributes, ``list_attr_celeba.txt``. If ``list_landmarks_align_celeba.txt`` is there, the mean eyes are checked against the
+template. Nothing is downloaded.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import PictureError, decode_picture, read_bytes
+from ifrp_bench.sources import Face, Skipped
+from ifrp_bench.warp import FRAME_PX, TEMPLATE_PX
+
+PARTITIONS = {"0": "train", "1": "val", "2": "test"}
+TEMPLATE_TOLERANCE_PX = 3.0   # of the mean landmarks over the whole list
+
+
+class CelebASource:
+    """CelebA's faces with their identities and official partition."""
+
+    official = True
+
+    def __init__(self, root: Path, faces: list[Face], skipped: list[Skipped], archive: tuple[Path, str] | None) -> None:
+        self.root = root
+        self._faces = faces
+        self._skipped = skipped
+        self._archive = archive   # the zip and the folder inside it, or None for loose files
+        self._zip: zipfile.ZipFile | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_zip": None}   # an open file does not travel to another process
+
+    def faces(self) -> list[Face]:
+        return self._faces
+
+    def skipped(self) -> list[Skipped]:
+        return self._skipped
+
+    def read(self, face: Face) -> np.ndarray:
+        picture = decode_picture(self._bytes(face))
+        if picture.shape[1::-1] != FRAME_PX:
+            raise PictureError(f"{picture.shape[1]}x{picture.shape[0]}, CelebA's aligned pictures are 178x218")
+        return picture
+
+    def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
+        return np.stack(list(map_faces(self.read, faces)))
+
+    def broken(self, face: Face) -> str:
+        try:
+            self.read(face)
+        except PictureError as error:
+            return str(error)
+        return ""
+
+    def digest(self, face: Face) -> str:
+        return hashlib.sha256(self._bytes(face)).hexdigest()
+
+    def _bytes(self, face: Face) -> bytes:
+        if self._archive is None:
+            return read_bytes(self.root / "img_align_celeba" / face.name)
+        path, folder = self._archive
+        self._zip = self._zip or zipfile.ZipFile(path)
+        try:
+            return self._zip.read(folder + face.name)
+        except KeyError:
+            raise PictureError(f"not in {path.name}") from None
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            raise PictureError(f"broken in {path.name}: {error}") from None
+
+
+def open_source(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> CelebASource:
+    """Open CelebA's folder; faces with any of ``exclude_attributes`` are left out.
+
+    Raises InputError that names the file that is missing or not as CelebA publishes it.
+    """
+    archive = _pictures(root)
+    identity = {name: int(number) for name, number in _pairs(root / "identity_CelebA.txt")}
+    partition = dict(_pairs(root / "list_eval_partition.txt"))
+    excluded = _with_attributes(root / "list_attr_celeba.txt", exclude_attributes) if exclude_attributes else {}
+    _check_template(root / "list_landmarks_align_celeba.txt")
+    faces, skipped = [], []
+    for name in sorted(partition):
+        if name in excluded:
+            skipped.append(Skipped(name, f"left out by the recipe: {excluded[name]}"))
+        elif name not in identity:
+            skipped.append(Skipped(name, "no identity in identity_CelebA.txt"))
+        elif partition[name] not in PARTITIONS:
+            raise InputError(f"{root / 'list_eval_partition.txt'}: partition {partition[name]!r} of {name}, expected 0, 1 or 2")
+        else:
+            faces.append(Face(name, identity[name], PARTITIONS[partition[name]]))
+    return CelebASource(root, faces, skipped, archive)
+
+
+def _pictures(root: Path) -> tuple[Path, str] | None:
+    if (root / "img_align_celeba").is_dir():
+        return None
+    path = root / "img_align_celeba.zip"
+    if not path.is_file():
+        raise InputError(
+            f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here; --faces wants CelebA's folder (aligned and cropped pictures "
+            "with identity_CelebA.txt and list_eval_partition.txt), as its authors distribute it"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = any(name.startswith("img_align_celeba/") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not a complete zip file ({error}); download it again") from None
+    return path, "img_align_celeba/" if inside else ""
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; CelebA distributes it beside the pictures") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable: {error}") from None
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    pairs = [line.split() for line in _lines(path) if line.strip()]
+    for number, pair in enumerate(pairs, 1):
+        if len(pair) != 2 or not pair[1].isdigit():
+            raise InputError(f"{path}: line {number} is {' '.join(pair)[:60]!r}, expected a file name and a number")
+    return [(name, value) for name, value in pairs]
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """CelebA's lists with a header: the count, the column names, then a name and its values a line."""
+    lines = _lines(path)
+    if len(lines) < 3 or not lines[0].strip().isdigit():
+        raise InputError(f"{path}: expected CelebA's list (a count, the column names, then one line a picture)")
+    return lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
+
+
+def _with_attributes(path: Path, attributes: tuple[str, ...]) -> dict[str, str]:
+    """Pictures that have any of the attributes, each with those it has."""
+    columns, rows = _table(path)
+    unknown = [name for name in attributes if name not in columns]
+    if unknown:
+        raise InputError(f"{path}: no attribute {unknown[0]!r}; it has {', '.join(columns)}")
+    chosen = [(name, columns.index(name) + 1) for name in attributes]
+    having = {row[0]: ", ".join(name for name, index in chosen if row[index] == "1") for row in rows}
+    return {name: having_names for name, having_names in having.items() if having_names}
+
+
+def _check_template(path: Path) -> None:
+    """Hold the template's eyes to the mean of CelebA's own landmarks, where the list is at hand."""
+    if not path.exists():
+        return
+    _, rows = _table(path)
+    means = np.array([[float(value) for value in row[1:11]] for row in rows]).mean(0).reshape(5, 2)
+    worst = float(np.abs(means - TEMPLATE_PX).max())
+    if worst > TEMPLATE_TOLERANCE_PX:
+        raise InputError(
+            f"{path}: its mean landmarks are {worst:.1f} px from CelebA's aligned frame (at most {TEMPLATE_TOLERANCE_PX:.0f} expected); "
+            "are these the aligned and cropped pictures?"
+        )

@@ -1,0 +1,214 @@
+"""Photographs in a folder: one sub-folder per identity (LFW's layout), or one flat folder in which every photograph is its own identity.
+
+Faces are found by MTCNN and brought into CelebA's frame by the eyes. What was found is kept in ``landmarks.csv``, keyed by the
+photograph's sha256, so that the search is done once; what was left out is named with its reason.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from tqdm import tqdm
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import SUFFIXES, PictureError, decode_picture, read_bytes
+from ifrp_bench.sources import Face, Skipped
+from ifrp_bench.warp import align_by_eyes
+from ifrp_bench.workers import map_in_order
+
+MIN_EYE_DISTANCE_PX = 16.0   # under half of the frame's 38 px: the picture would be mostly invented by interpolation
+
+
+@dataclass(frozen=True)
+class Found:
+    """A line of ``landmarks.csv``: what was found in one photograph. ``reason`` is empty where its face can be used."""
+
+    file: str
+    sha256: str
+    faces: int = 0
+    probability: float = 0.0
+    left_eye_x: float = 0.0
+    left_eye_y: float = 0.0
+    right_eye_x: float = 0.0
+    right_eye_y: float = 0.0
+    reason: str = ""
+
+
+class FolderSource:
+    """Faces of a folder of photographs. ``found`` maps each file, by its path under ``root``, to what was found in it."""
+
+    official = False
+
+    def __init__(self, root: Path, found: dict[str, Found]) -> None:
+        self.root = root
+        self.found = found
+
+    def faces(self) -> list[Face]:
+        people = {person: number for number, person in enumerate(sorted({_person(file) for file in self.found}))}
+        return [
+            Face(_name(file), people[_person(file)], note=f"{found.faces} faces, the most central taken" if found.faces > 1 else "")
+            for file, found in sorted(self.found.items()) if not found.reason
+        ]
+
+    def skipped(self) -> list[Skipped]:
+        return [Skipped(_name(file), found.reason) for file, found in sorted(self.found.items()) if found.reason]
+
+    def read(self, face: Face) -> np.ndarray:
+        found = self._found(face)
+        data = read_bytes(self.root / found.file)
+        if hashlib.sha256(data).hexdigest() != found.sha256:
+            raise PictureError("changed since its face was found; start again to search it anew")
+        eyes = np.array([[found.left_eye_x, found.left_eye_y], [found.right_eye_x, found.right_eye_y]])
+        return align_by_eyes(decode_picture(data), *eyes)
+
+    def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
+        return np.stack(list(map_faces(self.read, faces)))
+
+    def broken(self, face: Face) -> str:
+        return ""   # every photograph was decoded when its face was searched
+
+    def digest(self, face: Face) -> str:
+        found = self._found(face)
+        return f"{found.sha256}:{found.left_eye_x},{found.left_eye_y},{found.right_eye_x},{found.right_eye_y}"
+
+    def _found(self, face: Face) -> Found:
+        return self._by_name[face.name]
+
+    @property
+    def _by_name(self) -> dict[str, Found]:
+        if not hasattr(self, "_names"):
+            self._names = {_name(file): found for file, found in self.found.items()}
+        return self._names
+
+
+def open_source(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = False) -> FolderSource:
+    """Find the face in every photograph under ``root`` (or take what ``landmarks`` already knows) and open the folder as a source.
+
+    Raises InputError if there is no such folder or no photograph in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person")
+    files = list_photographs(root)
+    if not files:
+        raise InputError(f"{root}: no picture ({', '.join(sorted(SUFFIXES))}) in it or in its sub-folders")
+    known = {found.file: found for found in read_landmarks(landmarks)}
+    found = {}
+    with _Appender(landmarks) as cache:
+        results = map_in_order(
+            _find, ((file, known.get(file)) for file in files), workers=workers, initializer=_set_root, arguments=(root,)
+        )
+        for line in tqdm(results, "faces found", len(files), unit="photo", disable=quiet, smoothing=0.02):
+            found[line.file] = line
+            if line is not known.get(line.file) and line != known.get(line.file):
+                cache.add(line)
+    return FolderSource(root, found)
+
+
+def list_photographs(root: Path) -> list[str]:
+    """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it; hidden files and folders are passed over."""
+    files = []
+    for folder, names, pictures in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for picture in pictures:
+            path = Path(folder, picture)
+            if not picture.startswith(".") and path.suffix.lower() in SUFFIXES:
+                files.append(path.relative_to(root).as_posix())
+    return sorted(files)
+
+
+def _name(file: str) -> str:
+    """A face's name: its file, percent-encoded where it is not ASCII."""
+    return quote(os.fsencode(file))
+
+
+def _person(file: str) -> str:
+    """Who is on it: its folder, or, in a flat folder, the file itself."""
+    return str(Path(file).parent) if "/" in file else file
+
+
+_root = Path()
+
+
+def _set_root(root: Path) -> None:
+    global _root   # one per worker process, set once
+    _root = root
+
+
+def _find(job: tuple[str, Found | None]) -> Found:
+    file, known = job
+    try:
+        if not (_root / file).resolve().is_relative_to(_root.resolve()):
+            raise PictureError("a link that leads out of the folder")
+        data = read_bytes(_root / file)
+    except PictureError as error:
+        return Found(file, "", reason=str(error))
+    sha256 = hashlib.sha256(data).hexdigest()
+    if known and known.sha256 == sha256:
+        return known
+    try:
+        return find_in(decode_picture(data), file, sha256)
+    except PictureError as error:
+        return Found(file, sha256, reason=str(error))
+
+
+def find_in(picture: np.ndarray, file: str, sha256: str) -> Found:
+    """The most central face in a picture, or the reason why there is none to use."""
+    from ifrp_bench.nets.detector import find_faces
+
+    faces = find_faces(picture)
+    if not faces:
+        return Found(file, sha256, reason="no face found")
+    face = faces[0]
+    (lx, ly), (rx, ry) = face.landmarks_px[:2].tolist()
+    distance = float(np.hypot(rx - lx, ry - ly))
+    reason = "" if distance >= MIN_EYE_DISTANCE_PX else f"face too small: eyes {distance:.0f} px apart, {MIN_EYE_DISTANCE_PX:.0f} needed"
+    return Found(file, sha256, len(faces), face.probability, lx, ly, rx, ry, reason)
+
+
+def read_landmarks(path: Path) -> list[Found]:
+    """The lines of a landmarks file; none if there is no file. A last line that a killed run left half-written is ignored."""
+    if not path.exists():
+        return []
+    columns = [field.name for field in fields(Found)]
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.reader(file)
+        if next(rows, None) != columns:
+            raise InputError(f"{path}: not a landmarks file (expected the columns {', '.join(columns)}); remove it to search the faces anew")
+        return [_parse(row) for row in rows if len(row) == len(columns)]
+
+
+def _parse(row: list[str]) -> Found:
+    file, sha256, faces, probability, *eyes, reason = row
+    left_x, left_y, right_x, right_y = map(float, eyes)
+    return Found(file, sha256, int(faces), float(probability), left_x, left_y, right_x, right_y, reason)
+
+
+class _Appender:
+    """Adds lines to a landmarks file as they come, so that a killed run loses at most the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> "_Appender":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape")
+        self.file.seek(0)
+        text = self.file.read()
+        whole = text.rfind("\n") + 1
+        self.file.truncate(len(text[:whole].encode("utf-8", "surrogateescape")))   # a line that a killed run left unfinished
+        self.writer = csv.writer(self.file, lineterminator="\n")
+        if not whole:
+            self.writer.writerow(field.name for field in fields(Found))
+        return self
+
+    def add(self, found: Found) -> None:
+        self.writer.writerow(asdict(found).values())
+        self.file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

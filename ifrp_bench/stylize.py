@@ -1,0 +1,193 @@
+"""Styles: their cards, their trained networks, and the pass that turns faces into stylized faces.
+
+A style is a folder with ``card.toml`` (facts of the picture, how the network was trained, its sha256) and ``net.safetensors`` (float16).
+``train_style.py`` makes them; this module finds, checks and applies them.
+"""
+
+import logging
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import to_faces, to_pictures
+from ifrp_bench.weights import load_state, sha256_of, write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from ifrp_bench.nets.transformer import Transformer
+
+NAMES = ("the_scream", "candy", "feathers", "starry_night", "la_muse", "composition_vii", "mosaic", "udnie")   # the paper's, seen first
+SEEN = NAMES[:3]
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Style:
+    """One style folder. ``card`` is its parsed ``card.toml``."""
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def seen(self) -> bool:
+        """Whether the paper trains on it; styles of a user's own are unseen unless their card says so."""
+        return bool(self.card.get("seen", False))
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "net.safetensors"
+
+    @property
+    def trained(self) -> bool:
+        return self.weights.is_file() and "net" in self.card
+
+    @property
+    def sha256(self) -> str:
+        """The network's sha256, as the card says; ``load_net`` holds it to that."""
+        return str(self.card["net"]["sha256"])
+
+
+def package_folder(name: str) -> Path:
+    """``styles`` or ``manifests``: inside the package when installed from a wheel, at the top of the repository otherwise."""
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else Path(__file__).parent.parent / name
+
+
+def find_styles(extra: Path | None = None) -> dict[str, Style]:
+    """All styles by name, the paper's eight first; a folder of the user's own styles (``extra``) adds to them or replaces them."""
+    found: dict[str, Style] = {}
+    for root in [package_folder("styles")] + ([extra] if extra else []):
+        for card in sorted(root.glob("*/card.toml")):
+            found[card.parent.name] = Style(card.parent.name, card.parent, read_card(card))
+    order = {name: number for number, name in enumerate(NAMES)}
+    return dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A parsed ``card.toml``. Raises InputError for one that is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a style card: {error}") from None
+
+
+def pick_styles(names: list[str] | tuple[str, ...], extra: Path | None = None) -> list[Style]:
+    """The named styles, each with a trained network. Raises InputError for one that is unknown or not trained."""
+    styles = find_styles(extra)
+    for name in names:
+        if name not in styles:
+            raise InputError(f"style {name!r} is none of {', '.join(styles)}; a folder of your own styles is named with --styles")
+        if not styles[name].trained:
+            raise InputError(f"style {name!r} has no trained network in {styles[name].folder}; train it with `ifrp-bench styles train {name}`")
+    return [styles[name] for name in names]
+
+
+def load_net(style: Style) -> "Transformer":
+    """The style's transformer in float32 on the CPU, after its file was checked against the card's sha256."""
+    from ifrp_bench.nets.transformer import Transformer
+
+    state = load_state(style.weights, sha256=style.sha256)
+    net = Transformer(int(style.card["net"]["width"]))
+    try:
+        net.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise InputError(f"{style.weights}: not a transformer of width {net.width}: {' '.join(str(error).split())[:200]}") from None
+    return net.eval().requires_grad_(False)
+
+
+class Stylizer:
+    """Style networks on one device, each loaded when it is first used, and the pass from windows to stylized faces.
+
+    ``precision`` is that of the convolutions. ``batch_size`` pictures go through a network together; it changes the speed and, on
+    a CPU, not one byte of the result.
+    """
+
+    def __init__(self, styles: list[Style], *, precision: str, device: str, batch_size: int) -> None:
+        import torch
+
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        self.device = device
+        self.batch_size = batch_size
+        self._styles = {style.name: style for style in styles}
+        self._nets: dict[str, torch.nn.Module] = {}
+
+    def __call__(self, name: str, windows: np.ndarray, size_px: int) -> np.ndarray:
+        """Stylize uint8 (N, S, S, 3) windows and average them down by area to uint8 (N, size_px, size_px, 3)."""
+        import torch
+        from torch.nn import functional as F
+
+        net = self._net(name)
+        stylized = []
+        with torch.inference_mode():
+            for start in range(0, len(windows), self.batch_size):
+                faces = net(to_faces(windows[start:start + self.batch_size], self.device))
+                stylized.append(to_pictures(F.interpolate(faces, (size_px, size_px), mode="area")))
+        return np.concatenate(stylized)
+
+    def _net(self, name: str) -> "torch.nn.Module":
+        if name not in self._nets:
+            from ifrp_bench.nets.fast_transformer import FastTransformer
+
+            self._nets[name] = FastTransformer(load_net(self._styles[name]), self.dtype).to(self.device)
+        return self._nets[name]
+
+
+def check_picture(style: Style, picture: Path) -> str:
+    """The picture's sha256. Raises InputError where the card names another picture."""
+    found = sha256_of(picture)
+    expected = style.card.get("picture_sha256", found)
+    if found != expected:
+        raise InputError(
+            f"{picture}: its sha256 is {found[:12]}..., the card of {style.name} says {expected[:12]}...; "
+            "use the picture that the card names, or train a style of another name"
+        )
+    return found
+
+
+def picture_folder() -> Path:
+    """Where style pictures are placed: the user's cache, or ``IFRP_BENCH_CACHE``."""
+    import pooch
+
+    return Path(os.environ.get("IFRP_BENCH_CACHE") or pooch.os_cache("ifrp-bench")) / "styles"
+
+
+def picture_of(style: Style) -> Path:
+    """The placed picture of a style. Raises InputError that says how to place it."""
+    path = picture_folder() / str(style.card.get("picture_file", f"{style.name}.jpg"))
+    if not path.is_file():
+        raise InputError(
+            f"{path}: the picture of {style.name} is not placed; name it with --picture, or place it with `ifrp-bench styles fetch {style.name} --from FILE`"
+        )
+    return path
+
+
+def place_picture(style: Style, where: str) -> Path:
+    """Copy or download a style's picture into the cache after its sha256 was checked; gives its place.
+
+    Raises InputError for another picture, a missing file or a failed download; the message says where to place the file by hand.
+    """
+    import pooch
+
+    name, sha256 = str(style.card["picture_file"]), str(style.card["picture_sha256"])
+    if "://" not in where:
+        path = Path(where).expanduser()
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        check_picture(style, path)
+        write_whole(picture_folder() / name, path.read_bytes())
+        return picture_folder() / name
+    logging.getLogger("pooch").setLevel(logging.ERROR)
+    try:
+        return Path(pooch.retrieve(where, f"sha256:{sha256}", fname=name, path=picture_folder()))
+    except ValueError:
+        raise InputError(f"{where}: not the picture of {style.name}: its sha256 is not {sha256[:12]}... (a web page in its place?)") from None
+    except Exception as error:   # requests' errors, by way of pooch, have no common base short of this
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{where}: not downloaded ({reason}); place the file with sha256 {sha256} at {picture_folder() / name}") from None
