@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO"]   # no format that runs another program (EPS, PDF)
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]   # no format that runs another program (EPS, PDF)
 MAX_PIXELS = 64_000_000   # a 50-megapixel phone fits; below the size at which Pillow itself warns
 MAX_BYTES = 256 * 2**20
 MIN_SIDE_PX = 16

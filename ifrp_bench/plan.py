@@ -12,7 +12,6 @@ from ifrp_bench.recipe import AUTO, Recipe, with_counts
 from ifrp_bench.sources import Face, Skipped, Source
 from ifrp_bench.warp import Misalignment, draw_misalignment
 
-SHARD_PAIRS = 500   # about 25 MB: a quarter of a minute of work to lose, enough pieces for many workers
 SPLIT_NAMES = ("train", "val", "test")
 MOST_TEST_FACES = 1_000   # the paper's test gallery
 
@@ -85,7 +84,7 @@ def make_plan(recipe: Recipe, source: Source) -> Plan:
         elif recipe.split == "random-image":
             taken = {face.name for face in faces}
             pools["test"] = [group for group in pools["test"] if group[0].name not in taken]
-        shards += _shards(split, faces, recipe.styles_of(split))
+        shards += _shards(split, faces, recipe)
     skipped += [Skipped(face.name, f"used: {face.note}") for shard in shards for face in shard.faces if face.note]
     return Plan(recipe, tuple(shards), tuple(skipped))
 
@@ -170,7 +169,8 @@ def _take(split: str, wanted: int, pool: list[list[Face]], source: Source, skipp
     return [replace(face, partition=split) for face in taken]
 
 
-def _shards(split: str, faces: list[Face], styles: tuple[str, ...]) -> list[PlannedShard]:
-    size = max(1, SHARD_PAIRS // len(styles))
+def _shards(split: str, faces: list[Face], recipe: Recipe) -> list[PlannedShard]:
+    styles = recipe.styles_of(split)
+    size = max(1, recipe.shard_pairs // len(styles))
     parts = [tuple(faces[start:start + size]) for start in range(0, len(faces), size)]
     return [PlannedShard(f"{split}-{number:05d}.h5", split, part, styles) for number, part in enumerate(parts)]

@@ -36,6 +36,7 @@ class Recipe:
     split: str = "identity"   # [I] no person is in two splits; `random-image` is what the paper's words allow
     exclude_attributes: tuple[str, ...] = ()   # CelebA's, a face that has any of them is left out
     faces_per_identity: int = 5   # of the procedural source
+    shard_pairs: int = 500   # about 25 MB a shard: a quarter of a minute of work to lose, enough pieces for many workers
     seed: int = 0
     description: str = ""
 
@@ -111,7 +112,7 @@ def _check(recipe: Recipe, where: str) -> None:
         value = getattr(recipe, key)
         if value != AUTO and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise InputError(f"{where}: {key} is {value!r}, expected a count of faces or {AUTO!r}")
-    for key, least in (("stylize_px", FACE_PX), ("faces_per_identity", 1), ("seed", 0)):
+    for key, least in (("stylize_px", FACE_PX), ("faces_per_identity", 1), ("shard_pairs", 1), ("seed", 0)):
         value = getattr(recipe, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{where}: {key} is {value!r}, expected a whole number of at least {least}")

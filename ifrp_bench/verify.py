@@ -16,6 +16,7 @@ from ifrp_bench.recipe import Recipe, recipe_from
 from ifrp_bench.provenance import fingerprint
 from ifrp_bench.shards import Dataset, Shard, ShardError, manifest_rows, open_dataset, read_manifest, read_shard
 from ifrp_bench.stylize import Stylizer, pick_styles
+from ifrp_bench.workers import one_thread
 
 OTHER_MACHINE_LEVELS = 2.0   # mean difference in grey levels allowed to another kind of machine: its convolutions round differently
 
@@ -59,7 +60,8 @@ def verify(root: Path, *, faces: Path | None = None, styles: Path | None = None,
         shards[name] = Shard(shard.stylized[:0], shard.real[:0], shard.real_index, shard.style, shard.face, shard.identity, shard.warp)
     report.problems += _splits(dataset, recipe, people)
     report.problems += _manifest(dataset, shards)
-    _rerender(dataset, recipe, faces, styles, device, sample, report)
+    with one_thread():   # as synthesis renders
+        _rerender(dataset, recipe, faces, styles, device, sample, report)
     return report
 
 

@@ -143,8 +143,11 @@ def resample(picture: np.ndarray, source: np.ndarray, size: tuple[int, int], *, 
     dense[:, :2] /= factor
     dense[:, 2] -= dense[:, :2].sum(axis=1) * (factor - 1) / 2   # keep pixel areas, not centres, in place
     forward = np.linalg.inv(np.vstack([dense, [0, 0, 1]]))
-    warped = _warp_affine()(picture, forward, (height * factor, width * factor), _BORDERS[border])
-    return warped if factor == 1 else cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
+    if factor == 1:
+        return _warp_affine()(picture, forward, (height, width), _BORDERS[border])
+    dense_picture = _warp_affine()(picture.astype(np.float32), forward, (height * factor, width * factor), _BORDERS[border])
+    averaged = cv2.resize(dense_picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(averaged), 0, 255).astype(np.uint8)   # rounded once: rounding before the average, too, brightens by 0.2 levels
 
 
 @cache

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
@@ -24,12 +25,13 @@ def map_in_order(
 ) -> Iterator[Result]:
     """``function`` of each item, in the items' order, on ``workers`` processes (0: here). ``initializer`` prepares each process once.
 
-    Workers run torch on one thread each, are spawned (a forked torch can hang) and end by themselves when their parent is gone. At
-    most two items for each worker are under way, so memory does not grow with the number of items.
+    Torch runs on one thread for each process, this one included; workers are spawned (a forked torch can hang) and end
+    by themselves when their parent is gone. At most two items for each worker are under way, so memory does not grow with their number.
     """
     if workers == 0:
-        initializer(*arguments)
-        yield from map(function, items)
+        with one_thread():
+            initializer(*arguments)
+            yield from map(function, items)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (os.getpid(), initializer, arguments)) as pool:
         todo = iter(items)
@@ -43,16 +45,34 @@ def map_in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch and OpenCV on one thread: sums over several come out in another order, and pixels with them."""
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    _set_threads(1, 1)
+    try:
+        yield
+    finally:
+        _set_threads(*before)
+
+
+def _set_threads(for_torch: int, for_opencv: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(for_torch)
+    cv2.setNumThreads(for_opencv)
+
+
 def _start_worker(parent: int, initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    _set_threads(1, 1)
     initializer(*arguments)
 
 

@@ -1,12 +1,14 @@
 """The transformer's exact rewrite for inference: the same function, several times the pictures per second.
 
-Three things make the plain network slow on a CPU: 9x9 convolutions with three channels on one side, which fill three lanes of a
-vector; reflection padding and upsampling, which copy large maps; and float32. Here
+Four things make the plain network slow on a CPU: 9x9 convolutions with three channels on one side, which fill three lanes of a
+vector; reflection padding and upsampling, which copy large maps; instance normalisation's statistics; and float32. Here
 
 * the layers at full resolution run **at half resolution on 2x2 blocks** of pixels, four times the channels: the first 9x9 becomes 5x5
   from 12 to 4w channels, the last one 5x5 from 4w to 12, the strided 3x3 a 2x2, and normalisation pools its statistics over a block;
 * a 3x3 after nearest upsampling becomes one 3x3 at the low resolution that gives a block at once;
-* reflection padding becomes edge padding in blocks, done by slices;
+* every layer writes into the middle of the next one's padded input, and padding only fills the border (in blocks, reflection by one pixel
+  is edge padding);
+* statistics come from batch normalisation's kernel, one picture at a time;
 * convolutions may run in bfloat16, with sums, statistics and the output in float32.
 
 ``Transformer`` in ``nets/transformer.py`` is the definition; the tests hold this one to it.
@@ -22,60 +24,76 @@ from ifrp_bench.nets.transformer import NormalizedConv, ResidualBlock, Transform
 
 
 class FastTransformer(nn.Module):
-    """Inference form of a ``Transformer``: faces (N, 3, H, W) in [0, 1] to stylized faces in [0, 1], H and W multiples of 4."""
+    """Inference form of a ``Transformer``: faces (N, 3, H, W) in [0, 1] to stylized faces in [0, 1], H and W multiples of 4, at least 16."""
 
     def __init__(self, net: Transformer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.dtype = dtype
         first, second, third = cast(list[NormalizedConv], list(net.down))
-        self.first = _BlockConv(_block_weight(first.conv.weight), first, dtype)
-        self.second = _BlockConv(_strided_weight(second.conv.weight), second, dtype)
-        self.third = _BlockConv(third.conv.weight, third, dtype)
-        self.blocks = nn.ModuleList(_FastResidual(cast(ResidualBlock, block), dtype) for block in net.blocks)
         up, last_up = cast(list[NormalizedConv], list(net.up))
-        self.up = _BlockConv(_upsampled_weight(up.conv.weight), up, dtype)
-        self.last_up = _BlockConv(_upsampled_weight(last_up.conv.weight), last_up, dtype)
+        self.first = _Layer(_block_weight(first.conv.weight), first.norm, dtype)
+        self.second = _Layer(_strided_weight(second.conv.weight), second.norm, dtype)
+        self.third = _Layer(third.conv.weight, third.norm, dtype, stride=2)
+        self.blocks = nn.ModuleList(_Residual(cast(ResidualBlock, block), dtype) for block in net.blocks)
+        self.up = _Layer(_upsampled_weight(up.conv.weight), up.norm, dtype)
+        self.last_up = _Layer(_upsampled_weight(last_up.conv.weight), last_up.norm, dtype)
         self.last = _conv(_block_weight(net.last.weight), cast(Tensor, net.last.bias).repeat_interleave(4), dtype)
 
     @torch.inference_mode()
     def forward(self, faces: Tensor) -> Tensor:
-        x = _to_blocks(reflect_pad(2 * faces - 1, 4)).to(self.dtype).contiguous(memory_format=torch.channels_last)   # (N, 12, H/2+4, W/2+4)
-        x = self.first(x)                                                  # (N, 4w, H/2, W/2): blocks of w channels
-        x = self.second(_pad(x, 1, 0))                                     # (N, 2w, H/2, W/2)
-        x = self.third(reflect_pad(x, 1))                                     # (N, 4w, H/4, W/4)
-        for block in self.blocks:
-            x = block(x)
-        x = F.pixel_shuffle(self.up(_pad(x, 1, 1)), 2)                     # (N, 2w, H/2, W/2)
-        x = self.last_up(_pad(x.contiguous(memory_format=torch.channels_last), 1, 1))   # (N, 4w, H/2, W/2): blocks again
+        if faces.is_cuda or len(faces) == 1:
+            return self._stylize(faces)
+        return torch.cat([self._stylize(face[None]) for face in faces])   # one picture's maps stay in the cache, and no result depends on its neighbours
+
+    def _stylize(self, faces: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(reflect_pad(2 * faces - 1, 4), 2)   # (N, 12, H/2+4, W/2+4): blocks
+        x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
+        x = self.first(x, pad=1)                                  # (N, 4w, H/2+2, W/2+2): blocks of w channels, edges repeated
+        x = self.second(x[:, :, :-1, :-1], pad=1, reflect=True)   # (N, 2w, H/2+2, W/2+2)
+        x = self.third(x, pad=1, reflect=True)                    # (N, 4w, H/4+2, W/4+2)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, reflect=number < len(self.blocks))       # the last one's edges are repeated, for the upsampling
+        x = F.pixel_shuffle(self.up(x, pad=0), 2)                 # (N, 2w, H/2, W/2)
+        x = self.last_up(_edge_pad(x), pad=2)                     # (N, 4w, H/2+4, W/2+4): blocks again
         return output_picture(F.pixel_shuffle(self.last(_reflect_blocks(x)), 2)).clamp_(0, 1)
 
 
-class _BlockConv(nn.Module):
-    """Convolution, instance normalisation pooled over the pixels of a block, ReLU."""
+class _Layer(nn.Module):
+    """Convolution of a padded map without padding, instance normalisation pooled over the pixels of a block, ReLU, padding for the next layer."""
 
-    def __init__(self, weight: Tensor, source: NormalizedConv, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, norm: nn.InstanceNorm2d, dtype: torch.dtype, stride: int = 1) -> None:
         super().__init__()
-        self.pixels = weight.shape[0] // source.norm.num_features   # pixels in a block: 1 or 4
-        self.conv = _conv(weight, None, dtype, stride=2 if weight.shape[2:] == (3, 3) and source.conv.stride == (2, 2) else 1)
-        self.norm = _Norm(source.norm, self.pixels)
+        self.conv = _conv(weight, None, dtype, stride)   # a bias before the normalisation has no effect
+        self.norm = _Norm(norm, weight.shape[0] // norm.num_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x)).relu_()
+    def forward(self, x: Tensor, pad: int, reflect: bool = False) -> Tensor:
+        """The activation in the middle of a border of ``pad``, filled if it is 1: by reflection, or with the edge repeated."""
+        y = self.norm(self.conv(x))
+        if pad == 0:
+            return y.relu_()
+        padded, middle = _bordered(y, pad)
+        torch.clamp_min(y, 0, out=middle)
+        return _fill_border(padded, reflect) if pad == 1 else padded
 
 
-class _FastResidual(nn.Module):
+class _Residual(nn.Module):
+    """A residual block on padded maps: (N, C, h + 2, w + 2) in and out."""
+
     def __init__(self, block: ResidualBlock, dtype: torch.dtype) -> None:
         super().__init__()
-        self.first = _BlockConv(block.first.conv.weight, block.first, dtype)
+        self.first = _Layer(block.first.conv.weight, block.first.norm, dtype)
         self.second = _conv(block.second.weight, None, dtype)
         self.norm = _Norm(block.norm, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.second(reflect_pad(self.first(reflect_pad(x, 1)), 1))).add_(x)
+    def forward(self, x: Tensor, reflect: bool) -> Tensor:
+        y = self.norm(self.second(self.first(x, pad=1, reflect=True)))
+        padded, middle = _bordered(y, 1)
+        torch.add(y, x[:, :, 1:-1, 1:-1], out=middle)
+        return _fill_border(padded, reflect)
 
 
 class _Norm(nn.Module):
-    """Instance normalisation in which ``pixels`` neighbouring channels are pixels of one block. A bias before it has no effect and is left out."""
+    """Instance normalisation in which ``pixels`` neighbouring channels are pixels of one block."""
 
     def __init__(self, norm: nn.InstanceNorm2d, pixels: int) -> None:
         super().__init__()
@@ -85,8 +103,9 @@ class _Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c = x.shape[:2]
-        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)   # (N, C)
-        variance, mean = variance.float(), mean.float()
+        if self.pixels == 1 and not x.is_cuda:
+            return torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)[0]
+        variance, mean = _moments(x, self.eps)
         if self.pixels > 1:
             means = mean.view(n, -1, self.pixels)
             mean = means.mean(2, keepdim=True)
@@ -98,6 +117,18 @@ class _Norm(nn.Module):
         return torch.addcmul(shift, x, scale)
 
 
+def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Variance and mean over pixels, each (N, C) float32.
+
+    On a CPU, where N is 1, batch normalisation's kernel gives them: ``var_mean`` takes thirty times as long on channels_last maps.
+    """
+    if x.is_cuda:
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        return variance, mean
+    _, mean, inverse_deviation = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+    return (inverse_deviation.pow(-2) - eps)[None], mean[None]
+
+
 def _conv(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], stride, bias=bias is not None)  # type: ignore[arg-type]
     conv.weight.data.copy_(weight.detach())
@@ -106,9 +137,47 @@ def _conv(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, stride: int =
     return conv.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _to_blocks(x: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, 4C, H/2, W/2); channel 4c + 2i + j is row i, column j of the block."""
-    return F.pixel_unshuffle(x, 2)
+def _bordered(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """An empty channels_last map like ``x`` with a border of ``size``, and the view of its middle."""
+    n, c, h, w = x.shape
+    padded = torch.empty((n, c, h + 2 * size, w + 2 * size), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return padded, padded[:, :, size:-size, size:-size]
+
+
+def _fill_border(padded: Tensor, reflect: bool) -> Tensor:
+    """Fill a border of one: with the pixel one inside the edge (reflection) or the edge itself."""
+    inner = 2 if reflect else 1
+    for dim in (2, 3):
+        size = padded.shape[dim]
+        padded.select(dim, 0).copy_(padded.select(dim, inner))
+        padded.select(dim, size - 1).copy_(padded.select(dim, size - 1 - inner))
+    return padded
+
+
+def _edge_pad(x: Tensor) -> Tensor:
+    padded, middle = _bordered(x, 1)
+    middle.copy_(x)
+    return _fill_border(padded, reflect=False)
+
+
+def _reflect_blocks(padded: Tensor) -> Tensor:
+    """Fill a border of two blocks with the reflection by four pixels: even pixels mirror about the edge block, odd ones about its inner edge."""
+    n, c, h, w = padded.shape
+    for dim in (2, 3):
+        size = padded.shape[dim]
+        for phase in (0, 1):
+            # from the start: border block -1 - k holds even pixel 2k + 2 and odd pixel 2k + 1; from the end the parities change roles
+            for k in (0, 1):
+                start, end = (3 + k, 2 + k)[phase], (size - 3 - k, size - 4 - k)[phase]
+                for border, inside in ((1 - k, start), (size - 2 + k, end)):
+                    _pixels(padded, dim, phase, border).copy_(_pixels(padded, dim, phase, inside))
+    return padded
+
+
+def _pixels(blocks: Tensor, dim: int, phase: int, at: int) -> Tensor:
+    """A view of one row (dim 2) or column (dim 3) of blocks, those pixels only that are first (0) or second (1) along it."""
+    channels = blocks.select(dim, at).unflatten(1, (-1, 2, 2))   # (N, C, i, j, length)
+    return channels.select(dim, phase)
 
 
 def _block_weight(weight: Tensor) -> Tensor:
@@ -148,32 +217,3 @@ def _upsampled_weight(weight: Tensor) -> Tensor:
                 for v in range(3):
                     blocks[:, i, j, :, (u + i - 1) // 2 + 1, (v + j - 1) // 2 + 1] += weight[:, :, u, v]
     return blocks.reshape(4 * outputs, inputs, 3, 3)
-
-
-def _pad(x: Tensor, before: int, after: int) -> Tensor:
-    """Edge padding by one, before and (or) after: what reflection by one pixel is in blocks and before nearest upsampling."""
-    parts = [x[:, :, :1]] * before + [x] + [x[:, :, -1:]] * after
-    x = torch.cat(parts, 2)
-    parts = [x[..., :1]] * before + [x] + [x[..., -1:]] * after
-    return torch.cat(parts, 3)
-
-
-def _reflect_blocks(x: Tensor) -> Tensor:
-    """Reflection by four pixels of (N, 4C, h, w) blocks: two blocks a side, in which even pixels mirror about the edge block and odd ones about its edge."""
-    return _reflect_rows(_reflect_rows(x, 2), 3)
-
-
-def _reflect_rows(x: Tensor, dim: int) -> Tensor:
-    n, c, h, w = x.shape
-    pixels = x.view(n, c // 4, 2, 2, h, w)   # (N, C, i, j, h, w)
-    phase = dim   # i is dimension 2, j is dimension 3
-    even, odd = pixels.unbind(phase)          # (N, C, 2, h, w)
-
-    def take(source: Tensor, *rows: int) -> Tensor:
-        return torch.stack([source.select(dim + 1, row) for row in rows], dim + 1)
-
-    size = x.shape[dim]
-    before = torch.stack([take(even, 2, 1), take(odd, 1, 0)], phase)
-    after = torch.stack([take(even, size - 1, size - 2), take(odd, size - 2, size - 3)], phase)
-    flat = [part.reshape(n, c, *part.shape[-2:]) for part in (before, after)]
-    return torch.cat([flat[0], x, flat[1]], dim)

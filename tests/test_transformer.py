@@ -1,0 +1,60 @@
+"""The style network: the published size, and its fast form, which is the same function."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ifrp_bench.nets.fast_transformer import FastTransformer
+from ifrp_bench.nets.transformer import Transformer, reflect_pad
+
+
+@pytest.fixture
+def net() -> Transformer:
+    """A transformer with every parameter away from its initial value, so that a forgotten one shows."""
+    torch.manual_seed(0)
+    net = Transformer(16).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.3)
+        if isinstance(module, torch.nn.Conv2d):
+            module.bias.data.normal_(0, 0.1)
+    return net
+
+
+def test_parameter_counts_are_the_published_ones():
+    assert sum(p.numel() for p in Transformer(32).parameters()) == 1_679_235   # "1.68 M at w = 32"
+    assert sum(p.numel() for p in Transformer(16).parameters()) == 424_899   # 0.85 MB in float16
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 256, 256), (3, 3, 64, 80), (2, 3, 32, 32)])
+def test_fast_form_equals_the_plain_network(net, shape):
+    faces = torch.rand(shape)
+    with torch.no_grad():
+        plain = net(faces).clamp(0, 1)
+    assert (FastTransformer(net)(faces) - plain).abs().max() < 2e-5
+
+
+def test_bfloat16_form_differs_by_few_grey_levels(net):
+    faces = torch.rand(2, 3, 64, 64)
+    off = (FastTransformer(net, torch.bfloat16)(faces) - FastTransformer(net)(faces)).abs() * 255
+    assert 0 < off.mean() < 3
+
+
+def test_fast_form_treats_every_picture_alone(net):
+    faces = torch.rand(7, 3, 64, 64)
+    fast = FastTransformer(net, torch.bfloat16)
+    alone = torch.cat([fast(face[None]) for face in faces])
+    assert torch.equal(fast(faces), alone)
+
+
+def test_gradient_reaches_every_parameter(net):
+    net(torch.rand(1, 3, 32, 32)).square().sum().backward()
+    # a bias before instance normalisation has no effect, all else has
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for name, p in net.named_parameters() if "conv.bias" not in name and "second.bias" not in name)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_reflection_padding_is_torchs(size):
+    x = torch.rand(2, 3, 9, 11)
+    assert torch.equal(reflect_pad(x, size), F.pad(x, (size,) * 4, mode="reflect"))
