@@ -133,13 +133,14 @@ def stages(root: Path) -> None:
             stylizer = Stylizer(pick_styles(("candy",)), precision=precision, device="cpu", batch_size=1)
             print(f"  stylize, {precision:<9}                     {1000 * timed(lambda: stylizer('candy', window, 128)):8.2f}")
         print(f"  encode the shard                       {1000 * timed(lambda: encode_shard(shard)) / 300:8.2f}")
-        print(f"  render a face (demo; shared by 3)      {1000 * timed(lambda: render([draw_traits(0, 0, 0)])) / 3:8.2f}")
+        print(f"  render a face (demo; shared by 3)      {1000 * timed(lambda: [render([draw_traits(0, n, 0)]) for n in range(5)]) / 15:8.2f}")
         net = load_net(pick_styles(("candy",))[0])
         faces = torch.rand(1, 3, 256, 256)
         with torch.inference_mode():
             plain = timed(lambda: net(faces))
         for dtype in (torch.float32, torch.bfloat16):
-            print(f"  network: exact rewrite in {str(dtype)[6:]:<9}    {plain / timed(lambda: FastTransformer(net, dtype)(faces)):8.1f} x its definition")
+            fast = FastTransformer(net, dtype)
+            print(f"  network: exact rewrite in {str(dtype)[6:]:<9}    {plain / timed(lambda: fast(faces)):8.1f} x its definition")
         source_map = np.linalg.inv(np.linalg.inv(frame_similarity(misalignment)) @ window_to_frame(256))
         direct = timed(lambda: warp_affine_cv2(frame, source_map, (256, 256), cv2.BORDER_REFLECT_101), 50)
         print(f"  warp through albumentations            {timed(lambda: face_window(frame, misalignment, size_px=256), 50) / direct:8.2f} x cv2 alone")

@@ -96,7 +96,7 @@ def _pools(recipe: Recipe, source: Source) -> dict[str, list[list[Face]]]:
     if recipe.split == "random-image":
         return {split: [[face] for face in shuffled] for split in SPLIT_NAMES}
     by_split = _by_partition(shuffled) if source.official else _by_identity(recipe, shuffled)
-    return {split: [[face] for face in by_split[split]] if split == "train" else _people(by_split[split]) for split in SPLIT_NAMES}
+    return {split: [[face] for face in by_split[split]] if split == "train" else _people(recipe, by_split[split]) for split in SPLIT_NAMES}
 
 
 def _by_partition(faces: list[Face]) -> dict[str, list[Face]]:
@@ -105,7 +105,7 @@ def _by_partition(faces: list[Face]) -> dict[str, list[Face]]:
 
 def _by_identity(recipe: Recipe, faces: list[Face]) -> dict[str, list[Face]]:
     """People are shuffled; the first are tested, the next validated, the rest trained on."""
-    people = _people(faces)
+    people = _people(recipe, faces)
     test, val = (_count(recipe, split, len(people)) for split in ("test", "val"))
     dealt = {"test": people[:test], "val": people[test:test + val], "train": people[test + val:]}
     training = {face.name for group in dealt["train"] for face in group}
@@ -116,11 +116,13 @@ def _by_identity(recipe: Recipe, faces: list[Face]) -> dict[str, list[Face]]:
     }
 
 
-def _people(faces: list[Face]) -> list[list[Face]]:
+def _people(recipe: Recipe, faces: list[Face]) -> list[list[Face]]:
+    """Faces by person, people in a random order of their own: in the order of the shuffled faces those with many would come first."""
     groups: dict[int, list[Face]] = defaultdict(list)
     for face in faces:
         groups[face.identity].append(face)
-    return list(groups.values())
+    identities = sorted(groups)
+    return [groups[identities[i]] for i in generator(recipe.seed, "people").permutation(len(identities))]
 
 
 def _count(recipe: Recipe, split: str, people: int) -> int:

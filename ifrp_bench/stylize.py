@@ -112,6 +112,9 @@ class Stylizer:
     def __init__(self, styles: list[Style], *, precision: str, device: str, batch_size: int) -> None:
         import torch
 
+        if device == "cuda":   # TF32 and unordered sums would take a GPU's pixels away from a CPU's, and from its own of yesterday
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.device = device
         self.batch_size = batch_size

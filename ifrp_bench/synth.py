@@ -50,7 +50,7 @@ def synthesize(
         batch_size = batch_size or BATCH_SIZES[device]
         if todo:
             jobs = _Jobs(plan.recipe, source, chosen, device, batch_size, out)
-            run = jobs.on_gpu(todo) if device == "cuda" else map_in_order(
+            run = jobs.overlapped(todo) if device == "cuda" else map_in_order(
                 _make, todo, workers=min(workers, len(todo)), initializer=_set_jobs, arguments=(jobs,)
             )
             with tqdm(total=sum(shard.pairs for shard in todo), desc="pairs", unit="pair", disable=quiet) as bar:
@@ -174,7 +174,7 @@ class _Jobs:
     def write(self, shard: PlannedShard, made: Shard) -> tuple[str, dict[str, Any]]:
         return shard.name, {"split": shard.split} | write_shard(self.out / shard.name, made)
 
-    def on_gpu(self, shards: list[PlannedShard]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def overlapped(self, shards: list[PlannedShard]) -> Iterator[tuple[str, dict[str, Any]]]:
         """One process: threads read and warp the next shard and write the last one while the GPU stylizes."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads, ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as writer:
             maker = self.maker(map_faces=threads.map)

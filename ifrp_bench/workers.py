@@ -5,10 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from ifrp_bench.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,6 +44,8 @@ def map_in_order(
                 result = pending.pop(0).result()
                 pending.extend(pool.submit(function, item) for item in islice(todo, 1))
                 yield result
+        except BrokenProcessPool:
+            raise InputError("a worker process was ended from outside, most likely for want of memory; run again with fewer --workers") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -57,6 +57,12 @@ def test_auto_takes_a_fifth_a_twentieth_and_the_rest():
     assert plan.pairs("train") == 450 and plan.pairs("test") == 64 and plan.pairs("val") == 6
 
 
+def test_people_with_many_pictures_are_not_tested_more_often():
+    listed = [Face(f"{person}-{picture}", person) for person in range(400) for picture in range(19 if person < 200 else 1)]
+    tested = people(make_plan(recipe(train_faces=100), Names(listed)), "test")
+    assert len(tested) == 80 and 25 <= sum(person < 200 for person in tested) <= 55
+
+
 def test_auto_tests_at_most_a_thousand():
     assert len(make_plan(recipe(), crowd(people=6000, each=1)).faces("test")) == 1000
 

@@ -70,3 +70,12 @@ def test_the_readme_names_every_recipe_and_target():
         assert f"`{path.stem}`" in readme
     for target in ("make demo", "make test", "make lint", "make bench"):
         assert target in readme
+
+
+def test_the_readmes_table_of_styles_is_the_cards():
+    from ifrp_bench.stylize import find_styles
+
+    readme = (ROOT / "README.md").read_text()
+    for name, style in find_styles().items():
+        fall, auc = style.card["losses"]["gram_fall_percent"], style.card["measured"]["auc"]
+        assert f"| `{name}` | {'seen' if style.seen else 'unseen'} | {fall:.1f} % | {auc:.3f} |" in readme

@@ -65,6 +65,37 @@ def test_workers_and_batch_size_change_no_byte(tiny, tmp_path, options):
     assert (tmp_path / "data" / "manifest.csv").read_bytes() == (tiny / "manifest.csv").read_bytes()
 
 
+def test_the_gpus_pipeline_makes_the_same_shards(tiny, tmp_path):
+    """The overlapped pipeline of the GPU path, run here with the networks on the CPU."""
+    from ifrp_bench.recipe import load_recipe
+    from ifrp_bench.sources.procedural import open_source
+    from ifrp_bench.plan import make_plan
+    from ifrp_bench.stylize import pick_styles
+    from ifrp_bench.synth import _Jobs
+    from ifrp_bench.workers import one_thread
+
+    recipe = load_recipe("demo", TINY[1::2])
+    source = open_source(recipe)
+    plan = make_plan(recipe, source)
+    with one_thread():
+        names = [name for name, _ in _Jobs(recipe, source, pick_styles(NAMES), "cpu", 4, tmp_path).overlapped(list(plan.shards))]
+    assert names == [shard.name for shard in plan.shards] and hashes(tmp_path) == hashes(tiny)
+
+
+def test_a_worker_ended_from_outside_is_one_line(tmp_path):
+    import multiprocessing
+
+    from ifrp_bench.errors import InputError
+    from ifrp_bench.workers import map_in_order
+
+    results = map_in_order(time.sleep, [0.0, 30.0, 30.0], workers=1, initializer=int, arguments=())
+    next(results)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(InputError, match="fewer --workers"):
+        list(results)
+
+
 def test_another_seed_makes_other_faces(tiny, tmp_path):
     run("synth", "demo", *TINY, "--out", tmp_path / "data", "--seed", 1, "--workers", 0, "--quiet")
     theirs, ours = hashes(tmp_path / "data"), hashes(tiny)
@@ -203,6 +234,18 @@ def test_celeba_becomes_pairs(celeba, tmp_path):
     assert "test_faces=1" in run(
         "synth", "celeba-paper", "--faces", celeba, "--set", "train_faces=5", "--set", "val_faces=1", "--out", tmp_path / "more", "--quiet", exit_code=1
     )
+
+
+def test_a_photograph_that_changes_under_way_is_named(photographs, tmp_path):
+    from ifrp_bench.errors import InputError
+    from ifrp_bench.sources.folder import open_source
+
+    root = tmp_path / "photos"
+    shutil.copytree(photographs, root)
+    source = open_source(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+    (root / "Person_1" / "Person_1_0001.jpg").write_bytes(b"gone")
+    with pytest.raises(InputError, match="Person_1/Person_1_0001.jpg: changed since its face was found"):
+        source.read_many(source.faces(), map)
 
 
 def test_a_source_without_its_faces_is_explained(tmp_path):

@@ -1,5 +1,6 @@
 """The style network: the published size, and its fast form, which is the same function."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -46,6 +47,16 @@ def test_fast_form_treats_every_picture_alone(net):
     fast = FastTransformer(net, torch.bfloat16)
     alone = torch.cat([fast(face[None]) for face in faces])
     assert torch.equal(fast(faces), alone)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_gives_the_cpus_pixels_to_one_grey_level():
+    from ifrp_bench.stylize import NAMES, Stylizer, pick_styles
+
+    windows = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), dtype=np.uint8)
+    for name in NAMES:
+        cpu, gpu = (Stylizer(pick_styles((name,)), precision="float32", device=device, batch_size=4)(name, windows, 128) for device in ("cpu", "cuda"))
+        assert np.abs(cpu.astype(int) - gpu).max() <= 1
 
 
 def test_gradient_reaches_every_parameter(net):

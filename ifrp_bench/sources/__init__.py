@@ -10,6 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import PictureError
+
 
 @dataclass(frozen=True)
 class Face:
@@ -57,3 +60,14 @@ class Source(Protocol):
     def digest(self, face: Face) -> str:
         """A hash of what ``read`` reads: two data sets with equal face lists and digests hold the same faces."""
         ...
+
+
+def read_each(read: Callable[[Face], np.ndarray], faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
+    """``read_many`` of a source that reads one at a time. Raises InputError that names the face that cannot be read any more."""
+    def read_named(face: Face) -> np.ndarray:
+        try:
+            return read(face)
+        except PictureError as error:
+            raise InputError(f"{face.name}: {error}") from None
+
+    return np.stack(list(map_faces(read_named, faces)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import PictureError, decode_picture, read_bytes
-from ifrp_bench.sources import Face, Skipped
+from ifrp_bench.sources import Face, Skipped, read_each
 from ifrp_bench.warp import FRAME_PX, TEMPLATE_PX
 
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
@@ -49,7 +49,7 @@ class CelebASource:
         return picture
 
     def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
-        return np.stack(list(map_faces(self.read, faces)))
+        return read_each(self.read, faces, map_faces)
 
     def broken(self, face: Face) -> str:
         try:

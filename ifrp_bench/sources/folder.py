@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import SUFFIXES, PictureError, decode_picture, read_bytes
-from ifrp_bench.sources import Face, Skipped
+from ifrp_bench.sources import Face, Skipped, read_each
 from ifrp_bench.warp import align_by_eyes
 from ifrp_bench.workers import map_in_order
 
@@ -67,7 +67,7 @@ class FolderSource:
         return align_by_eyes(decode_picture(data), *eyes)
 
     def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
-        return np.stack(list(map_faces(self.read, faces)))
+        return read_each(self.read, faces, map_faces)
 
     def broken(self, face: Face) -> str:
         return ""   # every photograph was decoded when its face was searched

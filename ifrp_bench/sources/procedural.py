@@ -171,26 +171,35 @@ def _moment(g: np.random.Generator) -> Traits:
 
 def _smin(a: Tensor, b: Tensor, k: float) -> Tensor:
     """Smooth union (quadratic), ``k`` wide."""
-    h = (k - (a - b).abs()).clamp_(min=0)
-    return torch.minimum(a, b) - h * h * (0.25 / k)
+    h = (a - b).abs_().neg_().add_(k).clamp_(min=0)
+    return torch.minimum(a, b).addcmul_(h, h, value=-0.25 / k)
 
 
 def _smax(a: Tensor, b: Tensor, k: float) -> Tensor:
-    h = (k - (a - b).abs()).clamp_(min=0)
-    return torch.maximum(a, b) + h * h * (0.25 / k)
+    h = (a - b).abs_().neg_().add_(k).clamp_(min=0)
+    return torch.maximum(a, b).addcmul_(h, h, value=0.25 / k)
 
 
 def _ellipsoid(x: Tensor, y: Tensor, z: Tensor, rx: Tensor | float, ry: Tensor | float, rz: Tensor | float) -> Tensor:
     """Distance to an ellipsoid at the origin, exact to first order at its surface."""
-    u, v, w = x / rx, y / ry, z / rz
-    k0 = (u * u + v * v + w * w).sqrt()
-    u, v, w = u / rx, v / ry, w / rz
-    k1 = (u * u + v * v + w * w).sqrt().clamp_(min=1e-6)
-    return k0 * (k0 - 1) / k1
+    a, b, c = 1 / rx, 1 / ry, 1 / rz
+    u, v, w = x * a, y * b, z * c
+    k0 = _length(u, v, w)
+    k1 = _length(u * a, v * b, w * c)
+    return (k0 - 1).mul_(k0).div_(k1 + 1e-6)
+
+
+def _length(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return (x * x).addcmul_(y, y).addcmul_(z, z).sqrt_()
+
+
+def _unit(v: Tensor) -> Tensor:
+    """(N, 3, P) vectors at length 1; ``F.normalize`` reduces over the strided dimension ten times slower."""
+    return v / (_length(*v.unbind(1)) + 1e-9)[:, None]
 
 
 def _sphere(x: Tensor, y: Tensor, z: Tensor, r: Tensor | float) -> Tensor:
-    return (x * x + y * y + z * z).sqrt() - r
+    return _length(x, y, z).sub_(r)
 
 
 class Head:
@@ -324,8 +333,8 @@ class Head:
         return torch.where(s["bald"], torch.full_like(x, 4.0), _smax(shell, -face, 0.10))
 
     def all(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        parts = self.parts(x, y, z)
-        return torch.stack(parts).amin(0)
+        skin, eyes, hair, clothes = self.parts(x, y, z)
+        return torch.minimum(torch.minimum(skin, eyes), torch.minimum(hair, clothes))
 
     def parts(self, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
         """Skin, eyes, hair, clothes; the order in which ``_colour`` knows them."""
@@ -381,7 +390,7 @@ class _Camera:
         pixel = torch.complex(x[None, :].expand(height, width), -y[:, None].expand(height, width)).reshape(1, -1)   # (1, P)
         plane = self.turn[:, None] * pixel + self.move[:, None]
         direction = torch.stack([plane.real, plane.imag, -torch.ones_like(plane.real)], 1)
-        direction = direction / direction.norm(dim=1, keepdim=True)
+        direction = _unit(direction)
         origin = torch.tensor([0.0, 0.0, CAMERA], device=device).view(1, 3, 1).expand(len(plane), 3, 1)
         back = self.rotation.transpose(1, 2)
         return back @ origin, back @ direction
@@ -393,7 +402,7 @@ NEAR, FAR = CAMERA - 1.35, CAMERA + 1.3
 def _trace_coarse(head: Head, camera: _Camera, width: int, height: int) -> Tensor:
     """Where to start each ray of the full grid, (N, P), FAR where it meets nothing: traced on coarse grids, each from just before the last."""
     t = None
-    for divide, steps in ((6, 26), (2, 7)):
+    for divide, steps in ((6, 20), (2, 6)):
         w, h = -(-width // divide), -(-height // divide)
         origin, direction = camera.rays(w, h)
         t = torch.full_like(direction[:, 0], NEAR) if t is None else _finer(t, w, h)
@@ -452,7 +461,7 @@ def _normal(head: Head, p: Tensor) -> Tensor:
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
         k = torch.tensor(corner, dtype=p.dtype, device=p.device).view(1, 3, 1)
         total += k * head.all(*(p + e * k).unbind(1))[:, None]
-    return F.normalize(total, dim=1)
+    return _unit(total)
 
 
 def _shade(head: Head, camera: _Camera, origin: Tensor, direction: Tensor, near: Tensor, behind: Tensor) -> Tensor:
@@ -462,7 +471,7 @@ def _shade(head: Head, camera: _Camera, origin: Tensor, direction: Tensor, near:
     p = origin + direction * depth[:, None]
     n = _normal(head, p)
     albedo, gloss, skin = _colour(head, p, n)
-    key = F.normalize(torch.stack([t["light_x"], t["light_y"], torch.ones_like(t["light_x"])], 1), dim=1)   # (N, 3, 1)
+    key = _unit(torch.stack([t["light_x"], t["light_y"], torch.ones_like(t["light_x"])], 1))   # (N, 3, 1)
     key = camera.rotation.transpose(1, 2) @ key
     up = camera.rotation.transpose(1, 2)[:, :, 1:2]
     facing = (n * key).sum(1)
@@ -474,7 +483,7 @@ def _shade(head: Head, camera: _Camera, origin: Tensor, direction: Tensor, near:
     direct3 = torch.where(skin[:, None], red, direct[:, None].expand_as(red))
     warm = torch.stack([1 + 0.10 * t["warm"], torch.ones_like(t["warm"]), 1 - 0.12 * t["warm"]], 1)
     sky = (0.62 + 0.38 * (n * up).sum(1)) * occlusion
-    half = F.normalize(key - direction, dim=1)
+    half = _unit(key - direction)
     shine = (n * half).sum(1).clamp(min=0)
     specular = (gloss * shine.pow(28) * 0.55 + gloss.clamp(min=0.5).sub(0.5) * shine.pow(220) * 2.2) * shadow * facing.clamp(min=0)
     rim = (1 + (n * direction).sum(1)).clamp(min=0).pow(3) * 0.10 * occlusion

@@ -1,0 +1,46 @@
+"""Ten SIGKILLs at random moments, then an uninterrupted finish: are the shards those of a run that was never touched?
+
+    python benchmarks/kill_synth.py
+"""
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SETTINGS = ["--set", "train_faces=60", "--set", "val_faces=10", "--set", "test_faces=20", "--set", "shard_pairs=24", "--quiet"]
+
+
+def shards(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.h5"))}
+
+
+def main() -> None:
+    moments = random.Random(1)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = Path(folder, "whole"), Path(folder, "killed")
+        command = [sys.executable, "-m", "ifrp_bench", "synth", "demo", *SETTINGS, "--out"]
+        subprocess.run([*command, str(whole)], check=True, capture_output=True)
+        expected = shards(whole)
+        for number in range(10):
+            process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            moment = moments.uniform(0.5, 14)
+            try:
+                process.wait(moment)
+                how = "had finished"
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                how = "killed"
+            there = shards(killed)
+            assert all(expected[name] == value for name, value in there.items()), "a shard that is not whole"
+            print(f"{number + 1}: {how} after {moment:.1f} s, {len(there)} of {len(expected)} shards whole")
+        subprocess.run([*command, str(killed)], check=True, capture_output=True)
+        print("equal to the uninterrupted run" if shards(killed) == expected else "DIFFERENT from the uninterrupted run")
+
+
+if __name__ == "__main__":
+    main()
