@@ -69,7 +69,7 @@ def cli() -> None:
 @click.option("--seed", type=click.IntRange(0), help="Another draw of faces and misalignments. [default: the recipe's, 0]")
 @click.option("--landmarks", type=FILE, help="Where found faces are kept, to share between runs. [default: OUT/landmarks.csv]")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures a network takes at once. [default: 1 on CPU, 64 on GPU]")
-@click.option("--dry-run", is_flag=True, help="Say how many pairs, bytes and minutes, and stop.")
+@click.option("--dry-run", is_flag=True, help="Say how many pairs, bytes and minutes, and stop; faces found in photographs are kept.")
 @styles_option
 @workers_option
 @device_option
@@ -173,7 +173,7 @@ def styles_list(as_json: bool) -> None:
 @styles.command("train")
 @click.argument("style")
 @click.option("--faces", type=FOLDER, required=True, help="Photographs to stylize: one folder per person, or a flat folder.")
-@click.option("--features", type=FILE, required=True, help="VGG weights: torchvision's VGG-16/19 file, or a vgg_normalised one.")
+@click.option("--features", metavar="vgg16|vgg19|FILE", required=True, help="What fetch placed, or a file of torchvision's or vgg_normalised weights.")
 @click.option("--picture", type=FILE, help="The style picture. [default: where `styles fetch` placed it]")
 @click.option("--out", type=FOLDER, help="The style's folder. [default: styles/STYLE]")
 @click.option("--init", metavar="STYLE", help="Start from another style's network: half the updates do.")
@@ -187,14 +187,14 @@ def styles_list(as_json: bool) -> None:
 @device_option
 @quiet_option
 def styles_train(
-    style: str, faces: Path, features: Path, picture: Path | None, out: Path | None, init: str | None, steps: int | None, batch_size: int | None,
+    style: str, faces: Path, features: str, picture: Path | None, out: Path | None, init: str | None, steps: int | None, batch_size: int | None,
     style_weight: float | None, seed: int, landmarks: Path | None, styles: Path | None, workers: int | None, device: str, quiet: bool,
 ) -> None:
     """Train the network of STYLE (one of the eight, or a new name) and write its card. Stopped, it goes on where it was.
 
     \b
     Example:
-      ifrp-bench styles train candy --picture candy.jpg --faces lfw --features vgg16-397923af.pth
+      ifrp-bench styles train candy --picture candy.jpg --faces lfw --features vgg16
     """
     from ifrp_bench.sources.folder import open_source
     from ifrp_bench.stylize import Style, find_styles, pick_styles, picture_of
@@ -210,7 +210,7 @@ def styles_train(
     source = open_source(
         faces, landmarks=landmarks or target.folder / "training" / "landmarks.csv", workers=default_workers() if workers is None else workers, quiet=quiet
     )
-    command = f"ifrp-bench styles train {style} --faces {faces.name} --features {features.name}"
+    command = f"ifrp-bench styles train {style} --faces {faces.name} --features {Path(features).name}"
     command += f" --init {init}" if init else ""
     command += "".join(f" --{key.replace('_', '-')} {value}" for key, value in chosen.items())
     trained = train_style(
@@ -237,6 +237,21 @@ def styles_fetch(style: str, where: str) -> None:
     if style not in known:
         raise InputError(f"style {style!r} is none of {', '.join(known)}")
     click.echo(f"placed {place_picture(known[style], where)}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--from", "where", metavar="FILE|URL", help="Your copy, or another address. [default: where its authors publish it]")
+def fetch(name: str, where: str | None) -> None:
+    """Download weights (vgg16, vgg19) into the cache, checked by their sha256. Nothing else uses the network.
+
+    \b
+    Example:
+      ifrp-bench fetch vgg16
+    """
+    from ifrp_bench.weights import fetch_weights
+
+    click.echo(f"placed {fetch_weights(name, where)}")
 
 
 @cli.command("list")

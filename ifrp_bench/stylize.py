@@ -4,8 +4,6 @@ A style is a folder with ``card.toml`` (facts of the picture, how the network wa
 ``train_style.py`` makes them; this module finds, checks and applies them.
 """
 
-import logging
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import to_faces, to_pictures
-from ifrp_bench.weights import load_state, sha256_of, write_whole
+from ifrp_bench.weights import cache_folder, fetch_file, load_state, sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -154,43 +152,20 @@ def check_picture(style: Style, picture: Path) -> str:
     return found
 
 
-def picture_folder() -> Path:
-    """Where style pictures are placed: the user's cache, or ``IFRP_BENCH_CACHE``."""
-    import pooch
-
-    return Path(os.environ.get("IFRP_BENCH_CACHE") or pooch.os_cache("ifrp-bench")) / "styles"
+def place_of_picture(style: Style) -> Path:
+    """Where a style's picture stands in the cache, whether it is there or not."""
+    return cache_folder() / "styles" / str(style.card.get("picture_file", f"{style.name}.jpg"))
 
 
 def picture_of(style: Style) -> Path:
     """The placed picture of a style. Raises InputError that says how to place it."""
-    path = picture_folder() / str(style.card.get("picture_file", f"{style.name}.jpg"))
+    path = place_of_picture(style)
     if not path.is_file():
-        raise InputError(
-            f"{path}: the picture of {style.name} is not placed; name it with --picture, or place it with `ifrp-bench styles fetch {style.name} --from FILE`"
-        )
+        fetch = f"`ifrp-bench styles fetch {style.name} --from FILE`"
+        raise InputError(f"{path}: the picture of {style.name} is not placed; name it with --picture, or place it with {fetch}")
     return path
 
 
 def place_picture(style: Style, where: str) -> Path:
-    """Copy or download a style's picture into the cache after its sha256 was checked; gives its place.
-
-    Raises InputError for another picture, a missing file or a failed download; the message says where to place the file by hand.
-    """
-    import pooch
-
-    name, sha256 = str(style.card["picture_file"]), str(style.card["picture_sha256"])
-    if "://" not in where:
-        path = Path(where).expanduser()
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        check_picture(style, path)
-        write_whole(picture_folder() / name, path.read_bytes())
-        return picture_folder() / name
-    logging.getLogger("pooch").setLevel(logging.ERROR)
-    try:
-        return Path(pooch.retrieve(where, f"sha256:{sha256}", fname=name, path=picture_folder()))
-    except ValueError:
-        raise InputError(f"{where}: not the picture of {style.name}: its sha256 is not {sha256[:12]}... (a web page in its place?)") from None
-    except Exception as error:   # requests' errors, by way of pooch, have no common base short of this
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{where}: not downloaded ({reason}); place the file with sha256 {sha256} at {picture_folder() / name}") from None
+    """Copy or download a style's picture into the cache after its sha256 was checked; gives its place. Raises InputError as ``fetch_file``."""
+    return fetch_file(where, place_of_picture(style), str(style.card["picture_sha256"]))

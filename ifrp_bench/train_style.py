@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Config:
     picture (``crop_px``), the last quarter (``whole_part``) one whole picture, and the rate falls along a cosine: it is convincing after
     a hundredth of the arithmetic. The losses are made dimensionless, so that a weight means the same for any feature file: style is
     divided by its value on unstylized faces, content by the variance of the features. The release's weights, 1 and 5, belong to its own
-    scale; on this one 5 leaves a photograph and 40 drowns the face, hence 25.
+    scale; on this one 25 was chosen by eye.
     """
 
     steps: int = 1200
@@ -98,7 +99,7 @@ class Losses:
 
 
 def train_style(
-    style: Style, picture: Path, source: Source, features_file: Path, config: Config, *, command: str,
+    style: Style, picture: Path, source: Source, features_source: str, config: Config, *, command: str,
     init: Style | None = None, device: str = "cpu", quiet: bool = False,
 ) -> dict[str, Any]:
     """Train ``style``'s network and write it with its card into ``style.folder``; gives the card.
@@ -109,7 +110,7 @@ def train_style(
     """
     picture_sha256 = check_picture(style, picture)
     painting = to_faces(resize_shorter_side(read_picture(picture), config.style_px)[None], device)
-    features = open_features(features_file).to(device)
+    features = open_features(features_source).to(device)
     faces = source.faces()
     if len(faces) < 2 * HELD_OUT:
         raise InputError(f"{len(faces)} faces found; training a style needs at least {2 * HELD_OUT}")
@@ -119,9 +120,10 @@ def train_style(
 
     with torch.autocast(device, torch.bfloat16):
         losses = Losses(features, painting, to_faces(held_out, device))
-        run = _Run(style, config, device, init)
-        started = time.monotonic()
-        run.train(losses, training, source, quiet)
+    run = _Run(style, config, device, init)
+    started = time.monotonic()
+    run.train(losses, training, source, quiet)
+    with torch.autocast(device, torch.bfloat16):
         held = _held_out_losses(run.net, losses, to_faces(held_out, device))
     save_state(style.weights, {name: value.half() for name, value in run.net.state_dict().items()})
     card = style.card | {
@@ -131,7 +133,7 @@ def train_style(
             "parameters": sum(p.numel() for p in run.net.parameters()), "dtype": "float16",
         },
         "training": asdict(config) | {
-            "command": command, "features": features_file.name, "features_sha256": sha256_of(features_file), "faces": len(training),
+            "command": command, "features": features.name, "features_sha256": features.sha256, "faces": len(training),
             "init": f"{init.name} {init.sha256}" if init else "", "content_layers": list(losses.content_layers), "style_layers": list(losses.style_layers),
             "minutes": round(run.seconds_before / 60 + (time.monotonic() - started) / 60, 1),
             "machine": f"{platform.machine()} {device}, torch {torch.__version__}",
@@ -184,7 +186,11 @@ class _Run:
     def train(self, losses: Losses, faces: list[Face], source: Source, quiet: bool) -> None:
         """Run the remaining steps. Raises InputError if the loss is not finite at a logged step."""
         started = saved = time.monotonic()
-        compute = compiled(lambda batch: losses(self.net(batch), batch), self.device)
+        def forward(batch: Tensor) -> dict[str, Tensor]:
+            with torch.autocast(self.device, torch.bfloat16):   # anew each step: autocast keeps its copies of the weights until it is left
+                return losses(self.net(batch), batch)
+
+        compute = compiled(forward, self.device)
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.folder.parent.name, unit="step", disable=quiet)
         for batch in self.batches(faces, source):
             values = compute(batch)
@@ -252,14 +258,14 @@ class _Run:
                 _, number, key = name.split(".")
                 adam.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": adam})
-        for _ in range(self.step):
-            self.schedule.step()
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
-            group["lr"] = rate
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # stepping the schedule alone, on purpose: its steps are taken again
+            for _ in range(self.step):
+                self.schedule.step()
 
 
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """The function through ``torch.compile`` (1.3 times the steps per second on two cores), or itself, with a word, where nothing can compile."""
+    """The function through ``torch.compile``, or itself, with a word, where nothing can compile."""
     if device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         tqdm.write("note: no C++ compiler found, training runs uncompiled (slower, same result within rounding)", file=sys.stderr)
         return function

@@ -1,15 +1,23 @@
 """Weights on disk: safetensors written whole or not at all, foreign ``.pt``/``.pth`` read without running code, downloads checked by hash."""
 
 import hashlib
+import logging
 import os
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ifrp_bench.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Weights that users download: their address; torchvision's file names carry the first eight digits of their sha256
+DOWNLOADS = {
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+}
 
 
 def sha256_of(path: Path) -> str:
@@ -62,3 +70,57 @@ def load_state(path: Path, *, sha256: str | None = None) -> dict[str, "Tensor"]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
     return state
+
+
+def cache_folder() -> Path:
+    """Where downloads and placed files are kept: the user's cache, or ``IFRP_BENCH_CACHE``."""
+    import pooch
+
+    return Path(os.environ.get("IFRP_BENCH_CACHE") or pooch.os_cache("ifrp-bench"))
+
+
+def fetch_weights(name: str, where: str | None = None) -> Path:
+    """Download (or copy from ``where``, a file or an address) one of ``DOWNLOADS`` into the cache, checked; gives its place."""
+    if name not in DOWNLOADS:
+        raise InputError(f"{name!r} is none of {', '.join(DOWNLOADS)}")
+    return fetch_file(where or DOWNLOADS[name], _place_of_weights(name), _place_of_weights(name).stem.split("-")[1])
+
+
+def fetched_weights(name: str) -> Path:
+    """The place of fetched weights. Raises InputError that says how to fetch them."""
+    path = _place_of_weights(name)
+    if not path.is_file():
+        raise InputError(f"{path}: {name} is not there; `ifrp-bench fetch {name}` downloads it, `ifrp-bench fetch {name} --from FILE` places your copy")
+    return path
+
+
+def _place_of_weights(name: str) -> Path:
+    return cache_folder() / "weights" / DOWNLOADS[name].rsplit("/", 1)[1]
+
+
+def fetch_file(where: str, target: Path, sha256: str) -> Path:
+    """Copy or download a file to ``target`` after its sha256 (or the first digits of it that are known) was checked; gives ``target``.
+
+    Raises InputError for a missing file, a failed download (it says where to place the file by hand) and another file than expected.
+    """
+    with TemporaryDirectory() as folder:
+        path = _download(where, Path(folder), target, sha256) if "://" in where else Path(where).expanduser()
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        found = sha256_of(path)
+        if not found.startswith(sha256):
+            page = " (a web page in its place)" if path.read_bytes()[:256].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
+            raise InputError(f"{where}: not {target.name}{page}: its sha256 is {found[:12]}..., expected {sha256[:12]}...")
+        write_whole(target, path.read_bytes())
+    return target
+
+
+def _download(where: str, folder: Path, target: Path, sha256: str) -> Path:
+    import pooch
+
+    logging.getLogger("pooch").setLevel(logging.ERROR)
+    try:
+        return Path(pooch.retrieve(where, None, fname=target.name, path=folder, progressbar=False))
+    except Exception as error:   # requests' and pooch's errors have no common base short of this
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{where}: not downloaded ({reason}); place the file whose sha256 begins with {sha256[:12]} at {target}") from None

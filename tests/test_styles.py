@@ -168,8 +168,8 @@ def test_a_style_picture_is_placed_from_a_file_or_an_address_after_its_hash(tmp_
         assert placed.read_bytes() == b"the picture" and placed.is_relative_to(tmp_path / "cache")
         placed.unlink()
     (folder / "s.jpg").write_bytes(b"<html>quota exceeded</html>")
-    for where, message in ((str(folder / "s.jpg"), "the card of s says"), (f"{address}/s.jpg", "a web page in its place"),
-                           (f"{address}/none.jpg", "place the file with sha256"), (str(folder / "none.jpg"), "no such file")):
+    for where, message in ((str(folder / "s.jpg"), "a web page in its place"), (f"{address}/s.jpg", "a web page in its place"),
+                           (f"{address}/none.jpg", "place the file whose sha256 begins with"), (str(folder / "none.jpg"), "no such file")):
         with pytest.raises(InputError, match=message):
             place_picture(style, where)
     assert "is none of" in run("styles", "fetch", "cany", "--from", "x", exit_code=1)

@@ -55,6 +55,22 @@ def test_normalised_files_are_read_as_their_authors_run_them(tmp_path, faces):
         features(faces, ("relu4_1",))
 
 
+def test_named_weights_are_fetched_checked_and_opened(tmp_path, monkeypatch):
+    from ifrp_bench.weights import DOWNLOADS, fetch_weights, sha256_of
+
+    monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="ifrp-bench fetch vgg19"):
+        open_features("vgg19")
+    torch.save(torchvision.models.vgg19(weights=None).features.state_dict(prefix="features."), tmp_path / "mine.pth")
+    with pytest.raises(InputError, match="not vgg19-dcbb9e9d.pth: its sha256 is"):
+        fetch_weights("vgg19", str(tmp_path / "mine.pth"))
+    monkeypatch.setitem(DOWNLOADS, "vgg19", f"https://example.org/vgg19-{sha256_of(tmp_path / 'mine.pth')[:8]}.pth")
+    fetch_weights("vgg19", str(tmp_path / "mine.pth"))
+    assert open_features("vgg19").name == "vgg19"
+    with pytest.raises(InputError, match="'vgg11' is none of vgg16, vgg19"):
+        fetch_weights("vgg11")
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="vgg_normalised"):

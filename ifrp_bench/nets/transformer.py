@@ -63,8 +63,8 @@ class ResidualBlock(nn.Module):
 class Transformer(nn.Module):
     """Faces (N, 3, H, W) in [0, 1] to stylized faces of the same size; H and W are multiples of 4.
 
-    While training the output may leave [0, 1]; whoever shows it clamps it. The release ends in 150 * tanh instead, which saturates for good
-    within the short trainings of this project, so the end is linear here. ``width`` is the first layer's: 16 gives 0.42 M parameters,
+    While training the output may leave [0, 1]; whoever shows it clamps it. The release ends in 150 * tanh around the mean colour; the end is
+    linear here (inferred: no gradient vanishes at a saturated end). ``width`` is the first layer's: 16 gives 0.42 M parameters,
     32 gives 1.68 M.
     """
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.nets.transformer import reflect_pad
-from ifrp_bench.weights import load_state
+from ifrp_bench.weights import DOWNLOADS, fetched_weights, load_state, sha256_of
 
 # convolutions a block: VGG-16 and VGG-19 differ in blocks 3 to 5
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -26,9 +26,10 @@ class Features(nn.Module):
     (``vgg_normalised``), ``ceil`` the rounding of its pools.
     """
 
-    def __init__(self, name: str, first: nn.Conv2d, convs: Sequence[nn.Conv2d], blocks: Sequence[int], *, padding: str, ceil: bool) -> None:
+    def __init__(self, name: str, sha256: str, first: nn.Conv2d, convs: Sequence[nn.Conv2d], blocks: Sequence[int], *, padding: str, ceil: bool) -> None:
         super().__init__()
         self.name = name
+        self.sha256 = sha256   # of the weight file
         self.first = first   # a 1x1 convolution that holds the preprocessing
         self.convs = nn.ModuleList(convs)
         self.padding = padding
@@ -55,11 +56,12 @@ class Features(nn.Module):
 
 
 def open_features(source: str | Path) -> Features:
-    """Features from a file: torchvision's VGG-16 or VGG-19 state dict, or one in the ``vgg_normalised`` convention, told apart by keys.
+    """Features by name (``vgg16``, ``vgg19``: fetched before) or from a file: torchvision's VGG-16 or VGG-19 state dict, or one in the
+    ``vgg_normalised`` convention, told apart by keys.
 
-    Raises InputError for a file that is none of them.
+    Raises InputError for weights that are not there and for a file that is none of them.
     """
-    path = Path(source)
+    path = fetched_weights(str(source)) if str(source) in DOWNLOADS else Path(source)
     state = load_state(path)
     if "features.0.weight" in state:
         return _torchvision(path, state)
@@ -75,13 +77,13 @@ def _torchvision(path: Path, state: dict[str, Tensor]) -> Features:
         raise InputError(f"{path}: {len(weights)} convolutions; VGG-16 has 13 and VGG-19 has 16")
     std = torch.tensor(IMAGENET_STD)
     first = _conv(torch.diag(1 / std)[:, :, None, None], -torch.tensor(IMAGENET_MEAN) / std)
-    return Features(name, first, [_conv(*pair, padding=1) for pair in weights], BLOCKS[name], padding="zero", ceil=False)
+    return Features(name, sha256_of(path), first, [_conv(*pair, padding=1) for pair in weights], BLOCKS[name], padding="zero", ceil=False)
 
 
 def _normalised(path: Path, state: dict[str, Tensor]) -> Features:
     (first, bias), *weights = _ordered(state, "")
     convs = [_conv(*pair) for pair in weights]
-    return Features(path.stem, _conv(first, bias), convs, BLOCKS["vgg19"], padding="reflect", ceil=True)
+    return Features(path.stem, sha256_of(path), _conv(first, bias), convs, BLOCKS["vgg19"], padding="reflect", ceil=True)
 
 
 def _ordered(state: dict[str, Tensor], prefix: str) -> list[tuple[Tensor, Tensor]]:
