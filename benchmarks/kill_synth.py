@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SETTINGS = ["--set", "train_faces=60", "--set", "val_faces=10", "--set", "test_faces=20", "--set", "shard_pairs=24", "--quiet"]
+SETTINGS = ["--set", "train_faces=200", "--set", "val_faces=20", "--set", "test_faces=60", "--set", "shard_pairs=24", "--quiet"]
 
 
 def shards(folder: Path) -> dict[str, str]:
@@ -27,7 +27,7 @@ def main() -> None:
         expected = shards(whole)
         for number in range(10):
             process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            moment = moments.uniform(0.5, 14)
+            moment = moments.uniform(3, 11)
             try:
                 process.wait(moment)
                 how = "had finished"
