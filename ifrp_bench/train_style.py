@@ -186,6 +186,7 @@ class _Run:
     def train(self, losses: Losses, faces: list[Face], source: Source, quiet: bool) -> None:
         """Run the remaining steps. Raises InputError if the loss is not finite at a logged step."""
         started = saved = time.monotonic()
+
         def forward(batch: Tensor) -> dict[str, Tensor]:
             with torch.autocast(self.device, torch.bfloat16):   # anew each step: autocast keeps its copies of the weights until it is left
                 return losses(self.net(batch), batch)
