@@ -17,8 +17,8 @@ from ifrp_bench.errors import InputError
 from ifrp_bench.images import write_png
 from ifrp_bench.pairs import PairMaker, open_source, preview_sheet
 from ifrp_bench.plan import SPLIT_NAMES, Plan, PlannedShard, make_plan
-from ifrp_bench.recipe import Recipe
 from ifrp_bench.provenance import fingerprint, versions
+from ifrp_bench.recipe import Recipe
 from ifrp_bench.shards import SCHEMA, Shard, open_dataset, write_info, write_manifest, write_shard, write_skipped
 from ifrp_bench.sources import Source
 from ifrp_bench.stylize import Style, Stylizer, pick_styles
@@ -27,7 +27,7 @@ from ifrp_bench.workers import map_in_order
 
 PAIR_BYTES = 128 * 128 * 3
 BATCH_SIZES = {"cpu": 1, "cuda": 64}   # measured: on a CPU one picture's maps stay in the cache, a GPU wants many
-PAIRS_PER_SECOND = {"cpu": 40, "cuda": 1500}   # for estimates only; the first is measured on two cores, the second is a guess
+PAIRS_PER_SECOND = {"cpu": 40, "cuda": 1000}   # for estimates only: float32 measured on two cores; a GPU not measured yet
 
 
 def synthesize(
@@ -37,7 +37,7 @@ def synthesize(
     """Make the data set ``recipe`` in ``out``, or finish one that was begun there; gives its ``dataset.json``.
 
     ``faces`` is the folder of the recipe's source, ``styles`` a folder of further style folders, ``landmarks`` the cache of found faces
-    (default: in ``out``). Bytes do not depend on ``workers`` or ``batch_size``. Raises InputError for anything that does not fit.
+    (default: in ``out``). On a CPU no byte depends on ``workers`` or ``batch_size``. Raises InputError for anything that does not fit.
     """
     chosen = pick_styles(tuple(dict.fromkeys(recipe.train_styles + recipe.test_styles)), styles)
     make_folder(out)

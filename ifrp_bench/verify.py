@@ -12,8 +12,8 @@ from ifrp_bench.draws import generator
 from ifrp_bench.errors import InputError
 from ifrp_bench.pairs import PairMaker, open_source, part_of
 from ifrp_bench.plan import SPLIT_NAMES, Plan, make_plan
-from ifrp_bench.recipe import Recipe, recipe_from
 from ifrp_bench.provenance import fingerprint
+from ifrp_bench.recipe import Recipe, recipe_from
 from ifrp_bench.shards import Dataset, Shard, ShardError, manifest_rows, open_dataset, read_manifest, read_shard
 from ifrp_bench.stylize import Stylizer, pick_styles
 from ifrp_bench.workers import one_thread
