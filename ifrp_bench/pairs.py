@@ -1,6 +1,7 @@
 """Real faces to pairs: warp, stylize, and lay out the rows of one shard. Synthesis writes what this makes, verification makes it again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ class PairMaker:
         self.map_faces = map_faces
 
     def prepare(self, shard: PlannedShard) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The CPU's part: frames uint8 (m, 218, 178, 3) and the misaligned windows, one uint8 (m, S, S, 3) a style (one in all for a test shard)."""
+        """The CPU's part, all of it: frames uint8 (m, 218, 178, 3) and what ``windows`` gives, for a GPU to find ready."""
         frames = self.source.read_many(shard.faces, self.map_faces)
-        styles = shard.styles[:1] if shard.split == "test" else shard.styles
-        windows = [self._windows(shard, frames, style) for style in styles]
-        return frames, windows
+        return frames, list(self.windows(shard, frames))
+
+    def windows(self, shard: PlannedShard, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """The misaligned windows of a shard's faces, uint8 (m, S, S, 3), one after the other for each style; one in all for a test shard."""
+        for style in shard.styles[:1] if shard.split == "test" else shard.styles:
+            yield self._windows(shard, frames, style)
 
     def _windows(self, shard: PlannedShard, frames: np.ndarray, style: str) -> np.ndarray:
         def window(job: tuple[Face, np.ndarray]) -> np.ndarray:
@@ -39,9 +43,10 @@ class PairMaker:
 
         return np.stack(list(self.map_faces(window, zip(shard.faces, frames))))
 
-    def finish(self, shard: PlannedShard, frames: np.ndarray, windows: list[np.ndarray]) -> Shard:
+    def finish(self, shard: PlannedShard, frames: np.ndarray, windows: Iterable[np.ndarray]) -> Shard:
         """The networks' part: all columns of the shard, rows face by face and style by style."""
-        windows = windows * len(shard.styles) if shard.split == "test" else windows
+        if shard.split == "test":
+            windows = repeat(next(iter(windows)))
         stylized = np.stack([self.stylizer(style, part, FACE_PX) for style, part in zip(shard.styles, windows)], axis=1)   # (m, styles, 128, 128, 3)
         faces, styles = len(shard.faces), len(shard.styles)
         warps = [warp_matrix(shard.misalignment(self.recipe, face, style)) for face in shard.faces for style in shard.styles]
@@ -56,8 +61,9 @@ class PairMaker:
         )
 
     def make(self, shard: PlannedShard) -> Shard:
-        """Both parts, one after the other."""
-        return self.finish(shard, *self.prepare(shard))
+        """Both parts in turn, a style at a time, so that memory holds one style's windows."""
+        frames = self.source.read_many(shard.faces, self.map_faces)
+        return self.finish(shard, frames, self.windows(shard, frames))
 
 
 def part_of(shard: PlannedShard, rows: slice) -> PlannedShard:
@@ -71,8 +77,8 @@ def preview_sheet(plan: Plan, maker: PairMaker, faces: int = 6) -> np.ndarray | 
     if not shards:
         return None
     shard = part_of(shards[0], slice(0, faces))
-    frames, windows = maker.prepare(shard)
-    made = maker.finish(shard, frames, windows)
+    made = maker.make(shard)
+    frames = maker.source.read_many(shard.faces, map)
     stylized = made.stylized.reshape(len(shard.faces), len(shard.styles), FACE_PX, FACE_PX, 3)
     rows = []
     for number, face in enumerate(shard.faces):

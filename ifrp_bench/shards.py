@@ -67,7 +67,7 @@ def write_shard(path: Path, shard: Shard) -> dict[str, Any]:
 def encode_shard(shard: Shard) -> bytes:
     """The HDF5 file as bytes: built in memory, so that a full disk is an ordinary error of an ordinary write."""
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="latest") as file:
+    with h5py.File(buffer, "w") as file:   # not libver="latest", whose root group carries the time
         file.attrs["schema"] = SCHEMA
         for name in _COLUMNS:
             column = getattr(shard, name)
