@@ -19,6 +19,7 @@ import numpy as np
 import tomli_w
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -266,11 +267,26 @@ class _Run:
 
 
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """The function through ``torch.compile``, or itself, with a word, where nothing can compile."""
+    """The function through ``torch.compile``, or itself, with a word, where that cannot be compiled."""
     if device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        tqdm.write("note: no C++ compiler found, training runs uncompiled (slower, same result within rounding)", file=sys.stderr)
+        _say_uncompiled("no C++ compiler found")
         return function
-    return torch.compile(function)
+    fast = torch.compile(function)
+
+    def call(*arguments: Any) -> Any:
+        nonlocal fast
+        try:
+            return fast(*arguments)
+        except TorchDynamoException as error:
+            _say_uncompiled(" ".join(str(error).split())[:100])
+            fast = function
+            return function(*arguments)
+
+    return call
+
+
+def _say_uncompiled(reason: str) -> None:
+    tqdm.write(f"note: {reason}; training runs uncompiled: slower, the same within rounding", file=sys.stderr)
 
 
 @torch.no_grad()
