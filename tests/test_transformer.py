@@ -36,6 +36,14 @@ def test_fast_form_equals_the_plain_network(net, shape):
     assert (FastTransformer(net)(faces) - plain).abs().max() < 2e-5
 
 
+def test_the_batched_form_of_a_gpu_equals_the_plain_network(net):
+    """A GPU takes pictures together, through code that the CPU passes by; it is held to the definition here."""
+    faces = torch.rand(3, 3, 64, 48)
+    with torch.no_grad():
+        plain = net(faces).clamp(0, 1)
+    assert (FastTransformer(net)._stylize(faces) - plain).abs().max() < 2e-5
+
+
 def test_bfloat16_form_differs_by_few_grey_levels(net):
     faces = torch.rand(2, 3, 64, 64)
     off = (FastTransformer(net, torch.bfloat16)(faces) - FastTransformer(net)(faces)).abs() * 255
