@@ -114,7 +114,7 @@ def _dry_run(recipe: Any, faces: Path | None, out: Path, styles: Path | None, la
 
     plan = plan_only(recipe, faces, styles=styles, landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet)
     for split in ("train", "val", "test"):
-        click.echo(f"{split}: {len(plan.faces(split))} faces, {plan.pairs(split)} pairs in {len(plan.styles(split))} styles")
+        click.echo(f"{split}: {len(plan.faces(split))} faces, {plan.pairs(split)} pairs in {len(plan.recipe.styles_of(split))} styles")
     size, free = size_of(plan.shards), free_bytes(out)
     minutes = estimate_seconds(plan, device) / 60
     click.echo(f"{out}: {size / 2**20:,.0f} MiB in {len(plan.shards)} shards ({free / 2**20:,.0f} MiB free), about {minutes:.1f} minutes on {device}")
@@ -176,7 +176,7 @@ def styles_list(as_json: bool) -> None:
 @click.option("--features", metavar="vgg16|vgg19|FILE", required=True, help="What fetch placed, or a file of torchvision's or vgg_normalised weights.")
 @click.option("--picture", type=FILE, help="The style picture. [default: where `styles fetch` placed it]")
 @click.option("--out", type=FOLDER, help="The style's folder. [default: styles/STYLE]")
-@click.option("--init", metavar="STYLE", help="Start from another style's network: half the updates do.")
+@click.option("--init", metavar="STYLE", help="Start from another style's network: seven of the eight took 700 updates so.")
 @click.option("--steps", type=click.IntRange(1), help="Updates. [default: 1200]")
 @click.option("--batch-size", type=click.IntRange(1), help="Crops an update. [default: 4]")
 @click.option("--style-weight", type=click.FloatRange(0), help="More style, less face. [default: 25]")

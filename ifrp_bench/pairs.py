@@ -77,8 +77,8 @@ def preview_sheet(plan: Plan, maker: PairMaker, faces: int = 6) -> np.ndarray | 
     if not shards:
         return None
     shard = part_of(shards[0], slice(0, faces))
-    made = maker.make(shard)
-    frames = maker.source.read_many(shard.faces, map)
+    frames = maker.source.read_many(shard.faces, maker.map_faces)
+    made = maker.finish(shard, frames, maker.windows(shard, frames))
     stylized = made.stylized.reshape(len(shard.faces), len(shard.styles), FACE_PX, FACE_PX, 3)
     rows = []
     for number, face in enumerate(shard.faces):

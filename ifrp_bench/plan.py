@@ -51,10 +51,6 @@ class Plan:
         """How many stylized faces a split has."""
         return sum(shard.pairs for shard in self.shards if shard.split == split)
 
-    def styles(self, split: str) -> tuple[str, ...]:
-        """The styles of a split."""
-        return self.recipe.styles_of(split)
-
     def faces_sha256(self, source: Source) -> str:
         """One hash over the split, name, identity and content of every face."""
         digest = hashlib.sha256()
@@ -78,12 +74,9 @@ def make_plan(recipe: Recipe, source: Source) -> Plan:
     for split in SPLIT_NAMES:
         wanted = int(getattr(recipe, f"{split}_faces"))
         faces = _take(split, wanted, pools[split], source, skipped)
-        if split == "train" and recipe.split == "random-image":
+        if recipe.split == "random-image":   # the splits share one pool
             taken = {face.name for face in faces}
             pools = {name: [group for group in pool if group[0].name not in taken] for name, pool in pools.items()}
-        elif recipe.split == "random-image":
-            taken = {face.name for face in faces}
-            pools["test"] = [group for group in pools["test"] if group[0].name not in taken]
         shards += _shards(split, faces, recipe)
     skipped += [Skipped(face.name, f"used: {face.note}") for shard in shards for face in shard.faces if face.note]
     return Plan(recipe, tuple(shards), tuple(skipped))

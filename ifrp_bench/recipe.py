@@ -44,6 +44,11 @@ class Recipe:
         """The styles of a split; validation sees the seen ones only, so that no choice is made on unseen styles."""
         return self.test_styles if split == "test" else self.train_styles
 
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Every style of any split, once."""
+        return tuple(dict.fromkeys(self.train_styles + self.test_styles))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``dataset.json``; tuples become lists."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -39,7 +39,7 @@ def synthesize(
     ``faces`` is the folder of the recipe's source, ``styles`` a folder of further style folders, ``landmarks`` the cache of found faces
     (default: in ``out``). On a CPU no byte depends on ``workers`` or ``batch_size``. Raises InputError for anything that does not fit.
     """
-    chosen = pick_styles(tuple(dict.fromkeys(recipe.train_styles + recipe.test_styles)), styles)
+    chosen = pick_styles(recipe.styles, styles)
     make_folder(out)
     with locked(out):
         source = open_source(recipe, faces, landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet)
@@ -86,7 +86,7 @@ def locked(out: Path) -> Iterator[None]:
 
 def plan_only(recipe: Recipe, faces: Path | None, *, styles: Path | None, landmarks: Path, workers: int, device: str, quiet: bool) -> Plan:
     """What ``synthesize`` would do, for ``--dry-run``; a folder of photographs is searched for faces, and the result is kept in ``landmarks``."""
-    pick_styles(recipe.train_styles + recipe.test_styles, styles)
+    pick_styles(recipe.styles, styles)
     return make_plan(recipe, open_source(recipe, faces, landmarks=landmarks, workers=workers, device=device, quiet=quiet))
 
 

@@ -105,8 +105,8 @@ def train_style(
 ) -> dict[str, Any]:
     """Train ``style``'s network and write it with its card into ``style.folder``; gives the card.
 
-    ``init`` is a trained style to start from, which saves about half of the updates. The folder's ``training/`` holds the checkpoint and
-    the log (JSON lines); with the same arguments a second call goes on from there.
+    ``init`` is a trained style to start from: candy took 1,200 updates from nothing, the other seven 700 from candy. The folder's
+    ``training/`` holds the checkpoint and the log (JSON lines); with the same arguments a second call goes on from there.
     Raises InputError for a picture that the card does not name, too few faces, or a checkpoint of other settings.
     """
     picture_sha256 = check_picture(style, picture)

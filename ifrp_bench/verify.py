@@ -124,8 +124,7 @@ def _rerender(dataset: Dataset, recipe: Recipe, faces: Path | None, styles: Path
         report.notes.append(f"no pair was rendered again: the faces are no longer at {where}; say where they are with --faces")
         return
     try:
-        names = tuple(dict.fromkeys(recipe.train_styles + recipe.test_styles))
-        chosen = pick_styles(names, styles)
+        chosen = pick_styles(recipe.styles, styles)
         source = open_source(recipe, where, landmarks=dataset.root / "landmarks.csv", workers=0, device=device, quiet=True)
         plan = make_plan(recipe, source)
     except InputError as error:
