@@ -1,6 +1,7 @@
 """The command line: options are checked here, each command makes one call. Everything heavy is imported inside the commands."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def quiet_option(function: Any) -> Any:
 
 def workers_option(function: Any) -> Any:
     return click.option("--workers", type=click.IntRange(0), help="Processes; 0 is this process itself. [default: one a core]")(function)
+
+
+def checkpoint_option(function: Any) -> Any:
+    choice = click.Choice(["last", "best"])
+    return click.option("--checkpoint", type=choice, default="last", show_default=True, help="The end of training, or the best on validation.")(function)
 
 
 def styles_option(function: Any) -> Any:
@@ -148,6 +154,147 @@ def verify(data: Path, faces: Path | None, sample: int, styles: Path | None, dev
     click.echo(f"{data}: good ({report.shards} shards, {report.pairs} pairs, every hash; {report.rendered} pairs rendered again and equal)")
 
 
+@cli.command()
+@click.option("--method", default="ifrp", show_default=True, metavar="NAME|FILE", help="A method or ablation (`ifrp-bench list`), or a file of your own.")
+@click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="A data set that `synth` made.")
+@click.option("--out", type=FOLDER, help="The run's folder. [default: runs/DATA/METHOD]")
+@click.option("--preset", help="Length and options: paper, short, cpu, smoke. [default: smoke on data/demo; else short on a GPU, cpu on a CPU]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out with the settings that it was started with.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
+@device_option
+@quiet_option
+def train(
+    method: str, data: Path, out: Path | None, preset: str | None, settings: tuple[str, ...], seed: int, resume: bool, dry_run: bool, device: str, quiet: bool,
+) -> None:
+    """Train a method on a data set.
+
+    The run's folder holds the settings, the log, pictures and checkpoints. Stopped or killed, the same command goes on where it was and
+    ends with the same weights. Several processes: `torchrun --nproc-per-node 2 -m ifrp_bench train ...` or `accelerate launch`.
+
+    \b
+    Examples:
+      ifrp-bench train
+      ifrp-bench train --method ifrp --data data/lfw --preset cpu --out runs/lfw/ifrp
+      ifrp-bench train --method srn --data data/celeba --preset paper --set features=vgg19
+      ifrp-bench train --resume --out runs/lfw/ifrp
+    """
+    from ifrp_bench.catalog import load_method
+    from ifrp_bench.runs import open_run
+    from ifrp_bench.settings import parse_settings
+    from ifrp_bench.shards import open_dataset
+    from ifrp_bench.train import describe, train as run_training
+
+    device = pick_device(device)
+    if resume:
+        if out is None:
+            raise InputError("--resume: name the run's folder with --out")
+        there = open_run(out)
+        method, chosen = there.method, there.info["loop"] | there.info["config"]
+        module, _ = load_method(method)
+    else:
+        module, chosen = load_method(method)
+        presets = getattr(module, "PRESETS", {})
+        name = preset or ("smoke" if data == Path("data/demo") else "cpu" if device == "cpu" else "short")
+        if name not in presets:
+            raise InputError(f"preset {name!r} is none of {method}'s: {', '.join(presets) or 'it has none'}")
+        chosen = presets[name] | chosen | {"seed": seed} | length_given(parse_settings(settings))
+    dataset = open_dataset(data)
+    out = out or Path("runs") / data.name / Path(method).stem
+    if dry_run:
+        click.echo(describe(module, method, chosen, dataset))
+        return
+    run = run_training(module, method, chosen, dataset, out, device=device, quiet=quiet)
+    if int(os.environ.get("RANK", "0")):   # of several processes one speaks
+        return
+    facts = run.summary()
+    click.echo(
+        f"{out}: {facts['step']} steps in {facts['seconds'] / 60:.1f} minutes, {facts['best_db']:.2f} dB on validation "
+        f"(the mean face: {facts['mean_face_db']:.2f} dB)"
+    )
+    click.echo(f"Look at {out / 'pictures'}; use it with `ifrp-bench destylize {out} PICTURE`.")
+
+
+def length_given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which a length given in steps replaces a preset's epochs, and the other way round."""
+    if ("epochs" in settings) != ("steps" in settings):
+        return settings | ({"steps": 0} if "epochs" in settings else {"epochs": 0.0})
+    return settings
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.argument("pictures", nargs=-1, type=FILE, metavar="[PICTURE]...")
+@click.option("--out", type=FOLDER, help="Where recovered faces are written. [default: RUN/destylized]")
+@click.option(
+    "--crop", type=click.Choice(["auto", "face", "centre", "none"]), default="auto", show_default=True,
+    help="auto: the face that MTCNN finds, or else the middle; none: the whole picture is an SF already.",
+)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Instead of pictures: a data set's split, into RUN/recovered/.")
+@click.option("--data", type=FOLDER, help="The data set of --split. [default: the one named in the run, under data/]")
+@click.option(
+    "--condition", type=click.Choice(["raw", "oracle"]), default="raw", show_default=True,
+    help="With --split: the SF as it is, or brought upright with its stored warp.",
+)
+@checkpoint_option
+@click.option("--bf16", is_flag=True, help="Faster, within a few grey levels; pictures only.")
+@device_option
+@quiet_option
+def destylize(
+    run: Path, pictures: tuple[Path, ...], out: Path | None, crop: str, split: str | None, data: Path | None, condition: str, checkpoint: str,
+    bf16: bool, device: str, quiet: bool,
+) -> None:
+    """Recover real faces with a trained run: from any pictures, paintings and sketches included, or from a split of a data set.
+
+    Each picture gives NAME.png and NAME-compared.png. The network's 128x128 faces are shown in CelebA's proportions.
+
+    \b
+    Examples:
+      ifrp-bench destylize runs/demo/ifrp portrait.jpg sketch.png --out recovered
+      ifrp-bench destylize runs/lfw/ifrp --split test --data data/lfw
+    """
+    from ifrp_bench.destylize import load_trained, recover_pictures, recover_split, write_results
+    from ifrp_bench.runs import open_run
+    from ifrp_bench.shards import open_dataset
+
+    if bool(pictures) == bool(split):
+        raise click.UsageError("name pictures, or a split of a data set with --split")
+    there, device = open_run(run), pick_device(device)
+    if split:
+        folder = recover_split(
+            there, open_dataset(data or Path("data") / there.info["data"]), split=split, condition=condition, checkpoint=checkpoint, device=device, quiet=quiet
+        )
+        click.echo(f"{folder}: recovered faces of {split}, {condition}; look at {folder / 'preview.png'} (stylized, recovered, real)")
+        return
+    trained = load_trained(there, checkpoint=checkpoint, device=device)
+    if trained.step < trained.steps:
+        click.echo(f"note: {run} stands at step {trained.step} of {trained.steps}", err=True)
+    results = recover_pictures(pictures, trained.method, crop=crop, device=device, bfloat16=bf16)
+    _, bad = write_results(results, out or run / "destylized", lambda line: click.echo(line, err=line.startswith("Error")))
+    sys.exit(1 if bad else 0)
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--onnx", "onnx_file", type=FILE, required=True, help="The file to write.")
+@checkpoint_option
+def export(run: Path, onnx_file: Path, checkpoint: str) -> None:
+    """Write a trained run as an ONNX model and compare it with the run. Needs the extra `onnx`.
+
+    \b
+    Example:
+      ifrp-bench export runs/demo/ifrp --onnx ifrp.onnx
+    """
+    from ifrp_bench.destylize import export_onnx, load_trained
+    from ifrp_bench.runs import open_run
+
+    difference = export_onnx(load_trained(open_run(run), checkpoint=checkpoint), onnx_file)
+    click.echo(f"{onnx_file}: reloaded, differs by at most {difference:.1e} (on faces in [0, 1])")
+    if difference > 1e-3:
+        raise InputError(f"{onnx_file}: the reloaded model differs by more than 1e-3; try another onnxruntime")
+
+
 @cli.group(cls=_Commands)
 def styles() -> None:
     """The style networks: list them, train them, place a style picture."""
@@ -243,7 +390,7 @@ def styles_fetch(style: str, where: str) -> None:
 @click.argument("name")
 @click.option("--from", "where", metavar="FILE|URL", help="Your copy, or another address. [default: where its authors publish it]")
 def fetch(name: str, where: str | None) -> None:
-    """Download weights (vgg16, vgg19) into the cache, checked by their sha256. Nothing else uses the network.
+    """Download weights (vgg16, vgg19, facenet) into the cache, checked by their sha256. Nothing else uses the network.
 
     \b
     Example:
@@ -257,7 +404,7 @@ def fetch(name: str, where: str | None) -> None:
 @cli.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_all(as_json: bool) -> None:
-    """Recipes, face sources and styles."""
+    """Recipes, face sources, styles and methods."""
     from ifrp_bench.catalog import catalogue
 
     found = catalogue()
@@ -271,14 +418,20 @@ def list_all(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--out", type=FOLDER, default=Path("data/demo"), show_default=True)
+@click.option("--out", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set; the run goes to runs/demo/ifrp.")
+@click.option("--run", "run_folder", type=FOLDER, default=Path("runs/demo/ifrp"), show_default=True, help="The run.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the training, e.g. steps=40.")
 @device_option
 @quiet_option
 @click.pass_context
-def demo(ctx: click.Context, out: Path, device: str, quiet: bool) -> None:
-    """Everything that there is, small, on rendered faces: make the demo data set, check it, and say what to look at."""
+def demo(ctx: click.Context, out: Path, run_folder: Path, settings: tuple[str, ...], device: str, quiet: bool) -> None:
+    """Everything that there is, small, on rendered faces: make the demo data set, check it, train IFRP on it, recover faces of people whom
+    it has never seen, and say what to look at.
+    """
     ctx.invoke(synth, recipe="demo", out=out, device=device, quiet=quiet)
     ctx.invoke(verify, data=out, device=device, quiet=quiet)
+    ctx.invoke(train, data=out, out=run_folder, preset="smoke", settings=settings, device=device, quiet=quiet)
+    ctx.invoke(destylize, run=run_folder, split="test", data=out, device=device, quiet=quiet)
 
 
 def pick_device(name: str) -> str:

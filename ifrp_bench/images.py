@@ -102,15 +102,34 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path, optimize=True)
 
 
+def tile(rows: list[list[np.ndarray]], gap_px: int = 4) -> np.ndarray:
+    """Pictures of one size in rows and columns on white."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), 255, dtype=np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            sheet[r * (height + gap_px):r * (height + gap_px) + height, c * (width + gap_px):c * (width + gap_px) + width] = picture
+    return sheet
+
+
 def to_faces(pictures: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
     """uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) faces in [0, 1] on ``device``; the bytes travel, not the floats."""
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).float().div_(255)   # (N, 3, H, W), channels_last in memory
+    return as_faces(torch.from_numpy(np.ascontiguousarray(pictures)).to(device, non_blocking=True))
+
+
+def as_faces(pictures: "torch.Tensor") -> "torch.Tensor":
+    """uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) faces in [0, 1] where they are, channels_last in memory."""
+    return pictures.permute(0, 3, 1, 2).float().div_(255)
 
 
 def to_pictures(faces: "torch.Tensor") -> np.ndarray:
     """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3) pictures: clamped, rounded to the nearest level."""
-    levels = faces.detach().float().clamp(0, 1).mul(255).round_().byte()
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return as_pictures(faces).contiguous().cpu().numpy()
+
+
+def as_pictures(faces: "torch.Tensor") -> "torch.Tensor":
+    """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3) pictures where they are: clamped, rounded to the nearest level."""
+    return faces.detach().float().clamp(0, 1).mul(255).round_().byte().permute(0, 2, 3, 1)

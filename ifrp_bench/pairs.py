@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ifrp_bench.images import tile
 from ifrp_bench.plan import Plan, PlannedShard
 from ifrp_bench.recipe import Recipe
 from ifrp_bench.shards import Shard
@@ -85,17 +86,6 @@ def preview_sheet(plan: Plan, maker: PairMaker, faces: int = 6) -> np.ndarray | 
         warped = face_window(frames[number], shard.misalignment(plan.recipe, face, shard.styles[0]), border=plan.recipe.border)
         rows.append([made.real[number], warped, *stylized[number]])
     return tile(rows)
-
-
-def tile(rows: list[list[np.ndarray]], gap_px: int = 4) -> np.ndarray:
-    """Pictures of one size in rows and columns on white."""
-    height, width = rows[0][0].shape[:2]
-    columns = max(len(row) for row in rows)
-    sheet = np.full((len(rows) * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), 255, dtype=np.uint8)
-    for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
-            sheet[r * (height + gap_px):r * (height + gap_px) + height, c * (width + gap_px):c * (width + gap_px) + width] = picture
-    return sheet
 
 
 def open_source(recipe: Recipe, faces: Path | None, *, landmarks: Path, workers: int, device: str, quiet: bool) -> Source:

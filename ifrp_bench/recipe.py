@@ -2,11 +2,11 @@
 
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ifrp_bench.errors import InputError
+from ifrp_bench.settings import nearest, parse_settings
 from ifrp_bench.stylize import NAMES, PRECISIONS, SEEN, package_folder
 from ifrp_bench.warp import BORDERS, FACE_PX, TIERS
 
@@ -66,17 +66,13 @@ def load_recipe(name: str, settings: tuple[str, ...] = (), seed: int | None = No
     """
     path = Path(name) if name.endswith(".toml") else package_folder("manifests") / f"{name}.toml"
     if not path.is_file():
-        raise InputError(f"recipe {name!r} is none of {', '.join(recipe_names())}{_nearest(name, recipe_names())}; a file of your own ends in .toml")
+        raise InputError(f"recipe {name!r} is none of {', '.join(recipe_names())}{nearest(name, recipe_names())}; a file of your own ends in .toml")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a recipe: {error}") from None
     values.setdefault("name", path.stem)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting}: expected key=value")
-        values[key.strip()] = _parse(text.strip())
+    values |= parse_settings(settings)
     if seed is not None:
         values["seed"] = seed
     return recipe_from(values, where=str(path) if name.endswith(".toml") else f"recipe {name}")
@@ -87,7 +83,7 @@ def recipe_from(values: dict[str, Any], *, where: str) -> Recipe:
     known = {field.name: field for field in fields(Recipe)}
     for key in values:
         if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}{_nearest(key, known)}; the keys are {', '.join(known)}")
+            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}; the keys are {', '.join(known)}")
     for key in ("train_styles", "test_styles", "exclude_attributes"):
         if key in values:
             listed = values[key]
@@ -100,19 +96,11 @@ def recipe_from(values: dict[str, Any], *, where: str) -> Recipe:
     return recipe
 
 
-def _parse(text: str) -> Any:
-    """A value as TOML reads it, or the bare text: ``40``, ``lab`` and ``["candy"]`` all work."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def _check(recipe: Recipe, where: str) -> None:
     for key, allowed in (("source", SOURCES), ("split", SPLITS), ("misalignment", TIERS), ("border", BORDERS), ("precision", PRECISIONS)):
         value = getattr(recipe, key)
         if value not in allowed:
-            raise InputError(f"{where}: {key} is {value!r}, expected one of {', '.join(allowed)}{_nearest(str(value), allowed)}")
+            raise InputError(f"{where}: {key} is {value!r}, expected one of {', '.join(allowed)}{nearest(str(value), allowed)}")
     for key in ("train_faces", "val_faces", "test_faces"):
         value = getattr(recipe, key)
         if value != AUTO and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
@@ -133,8 +121,3 @@ def _check(recipe: Recipe, where: str) -> None:
 def with_counts(recipe: Recipe, train: int, val: int, test: int) -> Recipe:
     """The recipe with every ``auto`` count replaced."""
     return replace(recipe, train_faces=train, val_faces=val, test_faces=test)
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = get_close_matches(word, list(known), 1, 0.5)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -12,6 +12,8 @@ A shard holds ``stylized`` uint8 (n, 128, 128, 3) RGB; ``real`` uint8 (m, 128, 1
 ``real``; ``style`` and ``face`` fixed-length ASCII (n,); ``identity`` int32 (n,); ``warp`` float32 (n, 2, 3), taking pixel coordinates of the
 RF to pixel coordinates of the SF. A chunk is one picture, checked with Fletcher-32, not compressed. Read a shard whole: rows picked by
 a list of indices are hundreds of times slower.
+
+A shard of recovered faces holds ``recovered`` uint8 (n, 128, 128, 3) RGB, row by row as in the shard of the same name.
 """
 
 import csv
@@ -113,6 +115,38 @@ def _check_columns(path: Path, shard: Shard) -> None:
         raise ShardError(f"{path}: real_index points outside of the {len(shard.real)} real faces")
     if not np.isfinite(shard.warp).all():
         raise ShardError(f"{path}: a warp is not finite")
+
+
+def write_recovered(path: Path, recovered: np.ndarray, facts: dict[str, str]) -> None:
+    """Write recovered faces, uint8 (n, 128, 128, 3), row by row as in the shard of the same name; ``facts`` say what they were made from."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["schema"] = SCHEMA
+        for name, value in facts.items():
+            file.attrs[name] = value
+        file.create_dataset("recovered", data=recovered, chunks=(1, *recovered.shape[1:]), fletcher32=True, track_times=False)
+    write_whole(path, buffer.getvalue())
+
+
+def read_recovered(path: Path, *, rows: int) -> np.ndarray:
+    """Recovered faces, uint8 (rows, 128, 128, 3). Raises ShardError for a file that is missing, broken or of another length."""
+    try:
+        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+            recovered = file["recovered"][()]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise ShardError(f"{path}: not a shard of recovered faces: {' '.join(str(error).split())[:120]}; remove it and destylize again") from None
+    if recovered.shape != (rows, FACE_PX, FACE_PX, 3) or recovered.dtype != np.uint8:
+        raise ShardError(f"{path}: recovered faces are {recovered.dtype} {recovered.shape}, expected uint8 {(rows, FACE_PX, FACE_PX, 3)}")
+    return recovered
+
+
+def recovered_facts(path: Path) -> dict[str, str]:
+    """What a shard of recovered faces was made from; empty for one that is not there or not whole."""
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: str(value) for name, value in file.attrs.items() if name != "schema"} if "recovered" in file else {}
+    except (OSError, RuntimeError):
+        return {}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,10 @@ data set is made of. It writes a style folder that ``stylize.py`` reads; an inte
 """
 
 import json
-import os
 import platform
-import shutil
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,10 @@ import numpy as np
 import tomli_w
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from ifrp_bench.compiler import compiled
 from ifrp_bench.draws import generator
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import PictureError, read_picture, to_faces
@@ -264,29 +261,6 @@ class _Run:
             warnings.simplefilter("ignore")   # stepping the schedule alone, on purpose: its steps are taken again
             for _ in range(self.step):
                 self.schedule.step()
-
-
-def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """The function through ``torch.compile``, or itself, with a word, where that cannot be compiled."""
-    if device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        _say_uncompiled("no C++ compiler found")
-        return function
-    fast = torch.compile(function)
-
-    def call(*arguments: Any) -> Any:
-        nonlocal fast
-        try:
-            return fast(*arguments)
-        except TorchDynamoException as error:
-            _say_uncompiled(" ".join(str(error).split())[:100])
-            fast = function
-            return function(*arguments)
-
-    return call
-
-
-def _say_uncompiled(reason: str) -> None:
-    tqdm.write(f"note: {reason}; training runs uncompiled: slower, the same within rounding", file=sys.stderr)
 
 
 @torch.no_grad()

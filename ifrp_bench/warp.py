@@ -178,6 +178,39 @@ def align_by_eyes(picture: np.ndarray, left_eye: np.ndarray, right_eye: np.ndarr
     return resample(picture, source, FRAME_PX)
 
 
+def framed_window(landmarks_px: np.ndarray) -> np.ndarray:
+    """(2, 3): the face window of a picture that is not turned, output pixel of a 128 px square to picture pixel.
+
+    Size and place come from the five landmarks (5, 2), so that a face fills the window as in the data set, at the middle of the default tier's
+    scales; its rotation stays in the picture.
+    """
+    template = TEMPLATE_PX - TEMPLATE_PX.mean(0)
+    found = np.asarray(landmarks_px, dtype=np.float64)
+    turn = _turn_and_scale(template, found - found.mean(0))
+    left, top, width, height = WINDOW_PX
+    to_middle = np.array([left + (width - 1) / 2, top + (height - 1) / 2]) - TEMPLATE_PX.mean(0)
+    middle = found.mean(0) + np.array([turn.real * to_middle[0] - turn.imag * to_middle[1], turn.imag * to_middle[0] + turn.real * to_middle[1]])
+    return _window_at(middle, abs(turn) / ((TIERS["lab"].min_scale + 1) / 2))
+
+
+def centre_window(width_px: int, height_px: int) -> np.ndarray:
+    """(2, 3): the largest window of the right proportions in the middle of a picture."""
+    scale = min(width_px / WINDOW_PX[2], height_px / WINDOW_PX[3])
+    return _window_at(np.array([(width_px - 1) / 2, (height_px - 1) / 2]), scale)
+
+
+def _window_at(middle: np.ndarray, scale: float) -> np.ndarray:
+    step = scale * np.array(WINDOW_PX[2:]) / FACE_PX   # picture pixels per output pixel
+    start = middle - step * (FACE_PX - 1) / 2
+    return np.array([[step[0], 0, start[0]], [0, step[1], start[1]]])
+
+
+def _turn_and_scale(points: np.ndarray, to: np.ndarray) -> complex:
+    """The least-squares rotation and scale, as a complex factor, that takes centred points to centred points (Umeyama 1991)."""
+    a, b = points[:, 0] + 1j * points[:, 1], to[:, 0] + 1j * to[:, 1]
+    return complex((b * a.conj()).sum() / (a * a.conj()).sum())
+
+
 def eyes_similarity(left: np.ndarray, right: np.ndarray, left_to: np.ndarray, right_to: np.ndarray) -> np.ndarray:
     """(2, 3): the similarity that takes two points to two points."""
     a, b = complex(*left), complex(*right)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 DOWNLOADS = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "facenet": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+}
+SHA256 = {   # of those whose file name does not carry it; facenet's as published by a third party
+    "facenet": "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
 }
 
 
@@ -83,7 +87,8 @@ def fetch_weights(name: str, where: str | None = None) -> Path:
     """Download (or copy from ``where``, a file or an address) one of ``DOWNLOADS`` into the cache, checked; gives its place."""
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} is none of {', '.join(DOWNLOADS)}")
-    return fetch_file(where or DOWNLOADS[name], _place_of_weights(name), _place_of_weights(name).stem.split("-")[1])
+    place = _place_of_weights(name)
+    return fetch_file(where or DOWNLOADS[name], place, SHA256.get(name) or place.stem.split("-")[1])
 
 
 def fetched_weights(name: str) -> Path:

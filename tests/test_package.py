@@ -33,6 +33,7 @@ def test_the_wheel_holds_styles_manifests_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for style in NAMES:
         assert f"ifrp_bench/styles/{style}/net.safetensors" in names and f"ifrp_bench/styles/{style}/card.toml" in names
+    assert "ifrp_bench/nets/features/net.safetensors" in names and "ifrp_bench/nets/features/card.toml" in names
     assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks")) or name.endswith((".jpg", ".h5"))]
 

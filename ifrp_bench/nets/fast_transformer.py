@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.transformer import NormalizedConv, ResidualBlock, Transformer, output_picture, reflect_pad
 
 
@@ -31,13 +32,13 @@ class FastTransformer(nn.Module):
         self.dtype = dtype
         first, second, third = cast(list[NormalizedConv], list(net.down))
         up, last_up = cast(list[NormalizedConv], list(net.up))
-        self.first = _Layer(_block_weight(first.conv.weight), first.norm, dtype)
+        self.first = _Layer(block_kernel(first.conv.weight), first.norm, dtype)
         self.second = _Layer(_strided_weight(second.conv.weight), second.norm, dtype)
         self.third = _Layer(third.conv.weight, third.norm, dtype, stride=2)
         self.blocks = nn.ModuleList(_Residual(cast(ResidualBlock, block), dtype) for block in net.blocks)
         self.up = _Layer(_upsampled_weight(up.conv.weight), up.norm, dtype)
         self.last_up = _Layer(_upsampled_weight(last_up.conv.weight), last_up.norm, dtype)
-        self.last = _conv(_block_weight(net.last.weight), cast(Tensor, net.last.bias).repeat_interleave(4), dtype)
+        self.last = _conv(block_kernel(net.last.weight), cast(Tensor, net.last.bias).repeat_interleave(4), dtype)
 
     @torch.inference_mode()
     def forward(self, faces: Tensor) -> Tensor:
@@ -178,23 +179,6 @@ def _pixels(blocks: Tensor, dim: int, phase: int, at: int) -> Tensor:
     """A view of one row (dim 2) or column (dim 3) of blocks, those pixels only that are first (0) or second (1) along it."""
     channels = blocks.select(dim, at).unflatten(1, (-1, 2, 2))   # (N, C, i, j, length)
     return channels.select(dim, phase)
-
-
-def _block_weight(weight: Tensor) -> Tensor:
-    """9x9 (O, I) on pixels to 5x5 (4O, 4I) on blocks, for maps padded by four pixels, two blocks.
-
-    Output pixel (i, j) of a block sees pixel (u, v) of the 10x10 around it through tap (u - i, v - j).
-    """
-    outputs, inputs, taps, _ = weight.shape
-    size = (taps + 1) // 2
-    blocks = weight.new_zeros(outputs, 2, 2, inputs, 2, 2, size, size)
-    for i in range(2):
-        for j in range(2):
-            for u in range(2 * size):
-                for v in range(2 * size):
-                    if 0 <= u - i < taps and 0 <= v - j < taps:
-                        blocks[:, i, j, :, u % 2, v % 2, u // 2, v // 2] = weight[:, :, u - i, v - j]
-    return blocks.reshape(4 * outputs, 4 * inputs, size, size)
 
 
 def _strided_weight(weight: Tensor) -> Tensor:

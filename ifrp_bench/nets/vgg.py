@@ -1,5 +1,6 @@
 """Perceptual features: VGG-16 and VGG-19 (Simonyan and Zisserman 2015) as torchvision's weight files, or the ``vgg_normalised`` files of the
-AdaIN/WCT line of work. Features are named ``relu<block>_<layer>``; faces come in as float32 (N, 3, H, W) RGB in [0, 1].
+AdaIN/WCT line of work; ``builtin`` is a narrow one in the latter's layout that comes with the package. Features are named
+``relu<block>_<layer>``; faces come in as float32 (N, 3, H, W) RGB in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from torch.nn import functional as F
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.nets.transformer import reflect_pad
-from ifrp_bench.weights import DOWNLOADS, fetched_weights, load_state, sha256_of
+from ifrp_bench.weights import fetched_weights, load_state, sha256_of
 
 # convolutions a block: VGG-16 and VGG-19 differ in blocks 3 to 5
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+BUILTIN = Path(__file__).parent / "features" / "net.safetensors"   # its card stands beside it
 IMAGENET_MEAN = (0.485, 0.456, 0.406)   # of torchvision's weights, RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -56,12 +58,12 @@ class Features(nn.Module):
 
 
 def open_features(source: str | Path) -> Features:
-    """Features by name (``vgg16``, ``vgg19``: fetched before) or from a file: torchvision's VGG-16 or VGG-19 state dict, or one in the
+    """Features by name (``builtin``; ``vgg16``, ``vgg19``: fetched before) or from a file: torchvision's VGG-16 or VGG-19 state dict, or one in the
     ``vgg_normalised`` convention, told apart by keys.
 
     Raises InputError for weights that are not there and for a file that is none of them.
     """
-    path = fetched_weights(str(source)) if str(source) in DOWNLOADS else Path(source)
+    path = BUILTIN if str(source) == "builtin" else fetched_weights(str(source)) if str(source) in BLOCKS else Path(source)
     state = load_state(path)
     if "features.0.weight" in state:
         return _torchvision(path, state)
@@ -83,7 +85,8 @@ def _torchvision(path: Path, state: dict[str, Tensor]) -> Features:
 def _normalised(path: Path, state: dict[str, Tensor]) -> Features:
     (first, bias), *weights = _ordered(state, "")
     convs = [_conv(*pair) for pair in weights]
-    return Features(path.stem, sha256_of(path), _conv(first, bias), convs, BLOCKS["vgg19"], padding="reflect", ceil=True)
+    name = "builtin" if path == BUILTIN else path.stem
+    return Features(name, sha256_of(path), _conv(first, bias), convs, BLOCKS["vgg19"], padding="reflect", ceil=True)
 
 
 def _ordered(state: dict[str, Tensor], prefix: str) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,99 @@
+"""Methods that recover real faces from stylized ones, one module each; its name is the name on the command line and in the tables.
+
+A module has a frozen ``Config`` (every default with its origin), ``build(config, setup)``, ``PRESETS`` (settings by name, of the loop and of
+``Config``), and says whether it is ``PAIRED`` and ``TRAINABLE``. ``VARIANTS``, where there is one, names ablations: settings under a name of their
+own. A method does not know the loop that trains it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch: stylized and real faces, float32 (N, 3, H, W) in [0, 1], channels_last in memory, and how the one was misaligned.
+
+    ``warp`` is float32 (N, 2, 3): coordinates of the RF to those of the SF, both in [-1, 1] from the first pixel's centre to the last's: what
+    ``F.affine_grid(..., align_corners=True)`` takes to bring the SF upright.
+    """
+
+    stylized: Tensor
+    real: Tensor
+    warp: Tensor
+
+
+def as_it_is(thing: Any) -> Any:
+    """Nothing to compile, nothing to prepare."""
+    return thing
+
+
+def alone(tensors: Iterable[Tensor]) -> None:
+    """Nothing to average: one process."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the loop gives a method to be built with.
+
+    ``steps`` is the length of the whole training, which schedules are stretched over. ``compile`` makes a function fast (or gives it back),
+    ``average`` brings tensors to their mean over all processes in place (nothing in a single one): gradients before an update, and losses
+    that decide something; ``prepare`` lets batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on.
+    """
+
+    device: str = "cpu"
+    steps: int = 1
+    seed: int = 0
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = as_it_is
+    average: Callable[[Iterable[Tensor]], None] = alone
+    prepare: Callable[[nn.Module], nn.Module] = as_it_is
+    validation: Pairs | None = None
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 where it is faster. Enter it anew in every step: it keeps its copies of the weights until it is left."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, channels_last, ready for several processes."""
+        return self.prepare(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Method(Protocol):
+    """Faces are float32 (N, 3, H, W) in [0, 1]; a method converts inside if it wants another range.
+
+    A method that is one network in use may also have ``inference()``: a frozen module, faces to faces, which is what ``export`` writes.
+    """
+
+    network: nn.Module | None   # the one that destylizes, for averaging its weights; None for a method without
+
+    def step(self, batch: Pairs) -> dict[str, Tensor]:
+        """One update; named losses, left on the device."""
+        ...
+
+    def destylize(self, stylized: Tensor) -> Tensor:
+        """Recovered faces, same shape and range."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to continue exactly: tensors, and numbers, strings and dictionaries of them."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a ``state``."""
+        ...
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Take up ``optimizer.state_dict()["state"]``, every moment laid out in memory as its parameter: fused kernels go through both as they lie."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    laid_out = {
+        number: {
+            name: torch.empty_like(parameters[number]).copy_(value) if isinstance(value, Tensor) and value.shape == parameters[number].shape else value
+            for name, value in values.items()
+        } for number, values in state.items()
+    }
+    with torch.no_grad():
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": laid_out})

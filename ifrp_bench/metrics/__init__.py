@@ -1,0 +1,1 @@
+"""Metrics, one module each: a value per recovered face."""

@@ -1,0 +1,63 @@
+"""Spatial transformer networks (Jaderberg et al. 2015) as IFRP places them: a small localisation net looks at a feature map and turns,
+scales and shifts it. The tables of its convolutions are those of the paper's supplement.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# by the feature map that the STN stands on, (channels, size px): outputs of the convolutions that a pool follows; one more gives 20
+LOCALISATION = {
+    (32, 64): (64, 128, 256, 20),   # STN1
+    (64, 32): (128, 256, 20),   # STN2
+    (128, 8): (20,),   # the released network's decoder STN
+    (128, 16): (256, 20),   # STN3
+    (64, 32, "decoder"): (64, 128, 256),   # STN4
+}
+LAST = 20   # channels of the last convolution and width of the hidden layer
+IDENTITY = (0.0, 1.0, 0.0, 0.0)   # angle in radians, scale, shifts in half-sides
+LEGACY = (1.0, 1.0, 0.0, 0.0)   # the release's bias: in this order a rotation of 57 degrees
+
+
+class SpatialTransformer(nn.Module):
+    """Turns, scales and shifts (N, C, S, S) features by four numbers that it reads off them; the same shape comes out.
+
+    Localisation: 3x3 convolutions with ReLU and max-pooling, one 3x3 convolution without padding (4x4 to 2x2), two linear layers. It starts
+    as the identity (``legacy_bias``: as the release does). Pictures of the supplementary tables 3 to 6.
+    """
+
+    def __init__(self, channels: int, convs: tuple[int, ...], *, legacy_bias: bool = False) -> None:
+        super().__init__()
+        widths = (channels, *convs)
+        self.convs = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in zip(widths, widths[1:]))
+        self.last = nn.Conv2d(widths[-1], LAST, 3)
+        self.hidden = nn.Linear(LAST * 4, LAST)
+        self.out = nn.Linear(LAST, 4)
+        nn.init.zeros_(self.out.weight)
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor(LEGACY if legacy_bias else IDENTITY))
+
+    def parameters_of(self, x: Tensor) -> Tensor:
+        """(N, 4) float32: angle in radians, scale, and two shifts in half-sides of the map."""
+        for conv in self.convs:
+            x = F.relu(F.max_pool2d(conv(x), 2))   # the pool first: the same, a quarter of the ReLU
+        x = F.relu(self.last(x)).contiguous().flatten(1)   # (N, 80)
+        with torch.autocast(x.device.type, enabled=False):   # a bf16 coordinate moves in steps of a quarter of a pixel
+            return self.out(F.relu(self.hidden(x.float())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return transform(x, matrices(self.parameters_of(x)))
+
+
+def matrices(parameters: Tensor) -> Tensor:
+    """(N, 4) angle, scale, shift, shift to (N, 2, 3): rotation * scale * translation, output to input, coordinates in [-1, 1]."""
+    angle, scale, right, down = parameters.unbind(1)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.stack([cos, -sin, cos * right - sin * down, sin, cos, sin * right + cos * down], 1).view(-1, 2, 3)
+
+
+def transform(x: Tensor, matrix: Tensor) -> Tensor:
+    """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside; grids in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        grid = F.affine_grid(matrix.float(), list(x.shape), align_corners=True)
+        return F.grid_sample(x.float(), grid, align_corners=True).to(x.dtype)
