@@ -10,6 +10,7 @@ start from the same weights and see the same batches: their losses are printed b
 import argparse
 import contextlib
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -71,12 +72,13 @@ def steps(variant: str, data: Path, batch_size: int, seed: int, device: str) -> 
         started = time.perf_counter()
         losses.append(float(method.step(batches.at(number))["pixel"]))
         seconds.append(time.perf_counter() - started)
-    print(json.dumps({"seconds": seconds[1:], "losses": losses}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 if device == "cpu" else torch.cuda.max_memory_allocated() / 2**30
+    print(json.dumps({"seconds": seconds[1:], "losses": losses, "peak_gib": peak}))
 
 
-def child(variant: str, options: argparse.Namespace, seed: int = 0) -> dict:
-    command = [sys.executable, __file__, "--variant", variant, "--data", str(options.data), "--batch-size", str(options.batch_size), "--seed", str(seed),
-               "--device", options.device]
+def child(variant: str, options: argparse.Namespace, seed: int = 0, batch_size: int = 0) -> dict:
+    command = [sys.executable, __file__, "--variant", variant, "--data", str(options.data), "--batch-size", str(batch_size or options.batch_size),
+               "--seed", str(seed), "--device", options.device]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
@@ -115,6 +117,8 @@ def main() -> None:
     other = child("ours", options, seed=1)["losses"]
     for name, losses in [(name, turns[0]["losses"]) for name, turns in found.items()] + [("ours, another seed", other)]:
         print(f"pixel losses, {name}: {' '.join(f'{value:.4f}' for value in losses)}")
+
+    print(f"peak memory of a training at batch 64, data included: {child('ours', options, batch_size=64)['peak_gib']:.1f} GiB")
 
     memory.keep()
     torch.manual_seed(0)

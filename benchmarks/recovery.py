@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.style_identity import Recogniser
 from ifrp_bench.batches import load_split
 from ifrp_bench.destylize import load_trained, recover
 from ifrp_bench.images import tile, write_png
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.detector import find_faces
+from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.runs import open_run
 from ifrp_bench.shards import open_dataset, read_shard
 from ifrp_bench.stylize import NAMES, SEEN
-from ifrp_bench.warp import undo_warp, window_to_frame
+from ifrp_bench.warp import undo_warp
 
 ROTATED_FACES = 25   # a style, for the detector's time
 
@@ -70,15 +70,15 @@ def main() -> None:
         trained = load_trained(open_run(root))
         rows[f"{root.name} ({trained.step} steps)"] = recover(trained.method, stylized)
 
-    recogniser = Recogniser(options.recogniser)
-    gallery = recogniser(real, window_to_frame())
+    recogniser = open_recogniser(str(options.recogniser))
+    gallery = recogniser.embed(real)
     real_tilt = {number: tilt_deg(real[number]) for number in range(ROTATED_FACES)}
     print("| method | " + " | ".join(NAMES) + " | seen | unseen | rotation | top 5 seen | top 5 unseen |")
     print("|---" * (len(NAMES) + 6) + "|")
     seen = np.isin(style, SEEN)
     for name, recovered in rows.items():
         psnr = psnr_db(torch.from_numpy(np.ascontiguousarray(recovered)), torch.from_numpy(real[person])).numpy()
-        scores = recogniser(recovered, window_to_frame()) @ gallery.T
+        scores = recogniser.embed(recovered) @ gallery.T
         hit = (scores > scores[np.arange(len(person)), person][:, None]).sum(1) < 5
         tilts = [
             abs(tilt_deg(face) - real_tilt[number]) for face, number in zip(recovered, person) if number < ROTATED_FACES

@@ -45,6 +45,7 @@ class Loop:
     colour_maps: float = 0.0   # share of stylized faces whose colours are mapped at random
     ema: float = 0.0   # decay of averaged weights, e.g. 0.999; both are validated, the better kept as best
     validations: int = 20   # in the whole run
+    tensorboard: bool = False   # events beside log.jsonl; needs the extra tensorboard
     checkpoint_seconds: float = 60.0   # at most so much is trained again after a kill
     compile: str = "auto"   # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md)
     seed: int = 0
@@ -122,6 +123,7 @@ class _Training:
         self.averaged = copy.deepcopy(self.method.network) if loop.ema and self.method.network is not None else None
         self.step = 0
         self.seconds = 0.0   # spent before this session
+        self.events = _events(run) if loop.tensorboard and processes.first else None
         self.best_db = -float("inf")
         self.averaged_is_better = False   # at the last validation
         self.mean_face_db = float(self._psnr(lambda stylized: train_split.mean_face.expand(len(stylized), -1, -1, -1)))
@@ -158,6 +160,8 @@ class _Training:
                 self._save("last")
                 saved = time.monotonic()
         bar.close()
+        if self.events:
+            self.events.close()
         return self.run
 
     def _guarded(self, update: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -237,6 +241,8 @@ class _Training:
         sheet = tile([list(split.stylized[rows].cpu().numpy()), list(recovered), list(split.real[split.real_index[rows]].cpu().numpy())])
         (self.run.root / "pictures").mkdir(exist_ok=True)
         write_png(self.run.root / "pictures" / f"step-{self.step:06d}.png", sheet)
+        if self.events:
+            self.events.add_image("stylized, recovered, real", sheet, self.step, dataformats="HWC")
 
     def _save(self, name: str) -> None:
         if not self.processes.first:
@@ -265,6 +271,17 @@ class _Training:
     def _write(self, **facts: Any) -> None:
         if self.processes.first:
             self.run.log(step=self.step, **facts)
+        if self.events:
+            for name, value in facts.items():
+                self.events.add_scalar(name, value, self.step)
+
+
+def _events(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("tensorboard=true needs the extra tensorboard: pip install 'ifrp-bench[tensorboard]'") from None
+    return SummaryWriter(str(run.root / "events"))
 
 
 class _Swapped:

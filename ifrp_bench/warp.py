@@ -184,13 +184,10 @@ def framed_window(landmarks_px: np.ndarray) -> np.ndarray:
     Size and place come from the five landmarks (5, 2), so that a face fills the window as in the data set, at the middle of the default tier's
     scales; its rotation stays in the picture.
     """
-    template = TEMPLATE_PX - TEMPLATE_PX.mean(0)
-    found = np.asarray(landmarks_px, dtype=np.float64)
-    turn = _turn_and_scale(template, found - found.mean(0))
+    to_picture = similarity(TEMPLATE_PX, np.asarray(landmarks_px, dtype=np.float64))
     left, top, width, height = WINDOW_PX
-    to_middle = np.array([left + (width - 1) / 2, top + (height - 1) / 2]) - TEMPLATE_PX.mean(0)
-    middle = found.mean(0) + np.array([turn.real * to_middle[0] - turn.imag * to_middle[1], turn.imag * to_middle[0] + turn.real * to_middle[1]])
-    return _window_at(middle, abs(turn) / ((TIERS["lab"].min_scale + 1) / 2))
+    middle = to_picture[:, :2] @ [left + (width - 1) / 2, top + (height - 1) / 2] + to_picture[:, 2]
+    return _window_at(middle, float(np.hypot(*to_picture[:, 0])) / ((TIERS["lab"].min_scale + 1) / 2))
 
 
 def centre_window(width_px: int, height_px: int) -> np.ndarray:
@@ -205,10 +202,13 @@ def _window_at(middle: np.ndarray, scale: float) -> np.ndarray:
     return np.array([[step[0], 0, start[0]], [0, step[1], start[1]]])
 
 
-def _turn_and_scale(points: np.ndarray, to: np.ndarray) -> complex:
-    """The least-squares rotation and scale, as a complex factor, that takes centred points to centred points (Umeyama 1991)."""
-    a, b = points[:, 0] + 1j * points[:, 1], to[:, 0] + 1j * to[:, 1]
-    return complex((b * a.conj()).sum() / (a * a.conj()).sum())
+def similarity(points: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """(2, 3): the least-squares similarity that takes points (N, 2) to points (Umeyama 1991; in the plane a complex factor)."""
+    start, end = points.mean(0), to.mean(0)
+    a, b = (points - start) @ [1, 1j], (to - end) @ [1, 1j]
+    turn = (b * a.conj()).sum() / (a * a.conj()).sum()
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.column_stack([linear, end - linear @ start])
 
 
 def eyes_similarity(left: np.ndarray, right: np.ndarray, left_to: np.ndarray, right_to: np.ndarray) -> np.ndarray:

@@ -165,7 +165,7 @@ def test_the_losses_by_hand():
     losses = build(Config(losses="ifrp", identity_weight=2.0), Setup(steps=10)).step(pairs)
     assert float(losses["pixel"]) == pytest.approx(float((recovered - real).square().mean()), rel=0.02)
     assert float(losses["identity"]) == pytest.approx(float((got - wanted).square().mean()), rel=0.05)   # bfloat16 against float32
-    assert {"pixel", "identity", "adversarial", "dn_real", "dn_recovered", "skip_srn", "skip_dn"} == set(losses)
+    assert {"pixel", "identity", "identity_weight", "adversarial", "dn_real", "dn_recovered", "skip_srn", "skip_dn"} == set(losses)
 
 
 def test_a_step_of_rmsprop_by_hand():

@@ -68,6 +68,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, tiny, tmp_path, mon
     assert log_of(out) == log_of(finished[0])
 
 
+def test_tensorboard_is_an_extra(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    options = ("train", "--method", "srn", "--data", tiny, *SHORT, "--set", "steps=2", "--set", "validations=1", "--set", "tensorboard=true", "--out")
+    run(*options, tmp_path / "srn")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "srn" / "events")).Reload()
+    assert {"pixel", "val_psnr_db"} <= set(events.Tags()["scalars"]) and events.Tags()["images"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert "ifrp-bench[tensorboard]" in run(*options, tmp_path / "other", exit_code=1)
+
+
 def test_a_finished_run_is_left_alone(finished, tiny):
     before = (finished[0] / "last-6.safetensors").stat().st_mtime_ns
     run("train", "--data", tiny, "--out", finished[0], *SHORT, "--set", "ema=0.9")

@@ -336,7 +336,8 @@ class IFRP:
             total = total + self.fade() * self.config.adversarial_weight * losses["adversarial"]
         if self.identity and px == 128 and self._identity_begins(batch):
             losses["identity"] = self._identity_loss(recovered, real)
-            total = total + self.fade() * self.identity_weight * losses["identity"]
+            losses["identity_weight"] = torch.tensor(self.fade() * self.identity_weight, device=self.setup.device)   # for the log
+            total = total + losses["identity_weight"] * losses["identity"]
         if update_srn:
             self._update("srn", self.grown, total)
         self.done += 1

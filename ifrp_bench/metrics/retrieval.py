@@ -1,0 +1,55 @@
+"""Face retrieval and verification on embeddings of unit length, compared by cosine (specification, section 7): exact, in chunks.
+
+* FRR, face retrieval ratio: the right person among the five most similar real faces;
+* FCR, face consistency ratio: the right person among the five most similar faces recovered from another style;
+* VR@FAR: the part of genuine scores above the threshold that a part of all impostor scores exceeds.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TOP = 5   # [P]
+CHUNK = 1024   # queries at a time
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the right person stands for each query: ``rank`` int64 (N,) from 1, ``cosine`` float32 (N,) to the right face, ``ties`` how many queries
+    had another face with exactly the same score."""
+
+    rank: np.ndarray
+    cosine: np.ndarray
+    ties: int
+
+    @property
+    def hit(self) -> np.ndarray:
+        """Whether the right person is among the five nearest, bool (N,)."""
+        return self.rank <= TOP
+
+
+def rank_queries(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray) -> Ranks:
+    """Rank of ``gallery[truth[i]]`` among all of the gallery (M, D) for ``queries[i]`` (N, D). Of equal scores the lower index stands first."""
+    ranks, cosines, ties = [], [], 0
+    for start in range(0, len(queries), CHUNK):
+        wanted = truth[start:start + CHUNK]
+        scores = queries[start:start + CHUNK] @ gallery.T   # (n, M)
+        own = scores[np.arange(len(wanted)), wanted]
+        above = scores > own[:, None]
+        equal = scores == own[:, None]
+        before = equal & (np.arange(len(gallery)) < wanted[:, None])
+        ranks.append(1 + above.sum(1) + before.sum(1))
+        cosines.append(own)
+        ties += int((equal.sum(1) > 1).sum())
+    return Ranks(np.concatenate(ranks), np.concatenate(cosines), ties)
+
+
+def match_characteristic(rank: np.ndarray, up_to: int = 50) -> np.ndarray:
+    """CMC: the part of queries whose right face is among the k nearest, for k from 1, float64 (up_to,)."""
+    return np.array([(rank <= k).mean() for k in range(1, up_to + 1)])
+
+
+def verification_rate(genuine: np.ndarray, impostor: np.ndarray, far: float = 0.001) -> tuple[float, float]:
+    """The part of genuine scores above the threshold, and the threshold: the smallest at which at most ``far`` of the impostor scores are above it."""
+    threshold = float(np.sort(impostor, axis=None)[-1 - int(far * impostor.size)])
+    return float((genuine > threshold).mean()), threshold

@@ -1,0 +1,76 @@
+"""Recognisers: what goes in is the fixed crop, files that are none are one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.nets.recogniser import open_recogniser
+from ifrp_bench.warp import TEMPLATE_PX, face_window, similarity
+
+pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+
+CARD = {"name": "pixels", "height_px": 14, "width_px": 12, "mean": 127.5, "std": 128.0, "template": (TEMPLATE_PX / 12 - [1.2, 3.0]).tolist()}
+
+
+@pytest.fixture()
+def pixels(tmp_path) -> Path:
+    """A recogniser whose embedding is its input: what it was shown can be read off."""
+    helper = onnx.helper
+    shape = ["n", 3, CARD["height_px"], CARD["width_px"]]
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["faces"], ["embedding"])], "pixels", [helper.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["n", 3 * 14 * 12])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "pixels.onnx"))
+    (tmp_path / "pixels.json").write_text(json.dumps(CARD))
+    return tmp_path / "pixels.onnx"
+
+
+def test_the_crop_is_the_cards_template_with_the_anisotropy_undone(pixels, frames):
+    """A frame painted with its own coordinates: the crop's coordinates are the template's similarity of the pixel's."""
+    y, x = np.mgrid[:218, :178]
+    frame = np.stack([x, y, np.full_like(x, 128)], 2).astype(np.uint8)
+    embedded = open_recogniser(str(pixels)).embed(face_window(frame)[None])[0].reshape(3, 14, 12)
+    crop = embedded / embedded[2].mean() * np.float32(0.5 / 128) * 128 + 127.5   # the blue plane holds 128: its value gives the norm
+    to_frame = similarity(np.array(CARD["template"]), TEMPLATE_PX)
+    rows, columns = np.mgrid[2:12, 2:10]
+    wanted = np.stack([columns, rows], 2) @ to_frame[:, :2].T + to_frame[:, 2]
+    assert np.abs(crop[0, 2:12, 2:10] - wanted[..., 0]).max() < 2.5 and np.abs(crop[1, 2:12, 2:10] - wanted[..., 1]).max() < 2.5
+
+
+def test_embeddings_have_length_one_and_do_not_depend_on_the_batch(pixels, frames):
+    faces = np.stack([face_window(frame) for frame in np.tile(frames, (4, 1, 1, 1))])
+    recogniser = open_recogniser(str(pixels))
+    whole = recogniser.embed(faces)
+    assert whole.shape == (48, 504) and np.allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
+    assert np.array_equal(np.concatenate([recogniser.embed(faces[i:i + 7]) for i in range(0, 48, 7)]), whole)
+
+
+@pytest.mark.parametrize("change, word", [({"mean": None}, "'mean' is missing"), ({"template": [[1, 2]]}, "expected five points")])
+def test_a_card_that_is_wrong_is_one_line(pixels, change, word):
+    card = {key: value for key, value in (CARD | change).items() if value is not None}
+    pixels.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=word):
+        open_recogniser(str(pixels))
+
+
+def test_files_that_are_no_recogniser_are_one_line(pixels, tmp_path):
+    pixels.write_bytes(b"<!doctype html>")
+    with pytest.raises(InputError, match="not an ONNX model"):
+        open_recogniser(str(pixels))
+    pixels.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match="has a card beside it"):
+        open_recogniser(str(pixels))
+    with pytest.raises(InputError, match="expected facenet or an .onnx file"):
+        open_recogniser("vggface")
+
+
+def test_a_similarity_takes_points_to_points():
+    points = np.random.default_rng(0).normal(size=(5, 2))
+    turn = 3 * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
+    found = similarity(points, points @ turn.T + [4, 5])
+    assert np.allclose(found, np.column_stack([turn, [4, 5]]))
