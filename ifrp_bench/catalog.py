@@ -34,8 +34,10 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
             for style in find_styles().values()
         ],
         "methods": [
-            {"name": name, "module": module, "settings": settings, "presets": list(getattr(_module(module), "PRESETS", {})), "description": _title(module)}
-            for name, (module, settings) in method_names().items()
+            {
+                "name": name, "module": module, "trainable": _module(module).TRAINABLE, "settings": settings,
+                "presets": list(getattr(_module(module), "PRESETS", {})), "description": _title(module),
+            } for name, (module, settings) in method_names().items()
         ],
     }
 
@@ -44,7 +46,7 @@ def method_names() -> dict[str, tuple[str, dict[str, Any]]]:
     """Every method that comes with the package and every ablation of one: name to module and settings."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for entry in sorted(pkgutil.iter_modules(methods.__path__), key=lambda entry: entry.name):
-        found[entry.name] = entry.name, {}
+        found[entry.name.replace("_", "-")] = entry.name, {}
         found |= {name: (entry.name, settings) for name, settings in getattr(_module(entry.name), "VARIANTS", {}).items()}
     return found
 

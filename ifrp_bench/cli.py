@@ -195,6 +195,8 @@ def train(
         module, _ = load_method(method)
     else:
         module, chosen = load_method(method)
+        if not module.TRAINABLE:
+            raise InputError(f"{method} is not trained: it is a row that says how hard a data set is")
         presets = getattr(module, "PRESETS", {})
         name = preset or ("smoke" if data == Path("data/demo") else "cpu" if device == "cpu" else "short")
         if name not in presets:
@@ -273,6 +275,57 @@ def destylize(
     results = recover_pictures(pictures, trained.method, crop=crop, device=device, bfloat16=bf16)
     _, bad = write_results(results, out or run / "destylized", lambda line: click.echo(line, err=line.startswith("Error")))
     sys.exit(1 if bad else 0)
+
+
+@cli.command("eval")
+@click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN]...")
+@click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set whose test split is evaluated.")
+@click.option("--metrics", metavar="psnr,ssim,frr,fcr", help="Only these. [default: psnr,ssim, and with a recogniser all]")
+@click.option("--recogniser", metavar="facenet|FILE.onnx", help="For frr and fcr: what fetch placed, or an ONNX file with a card (FILE.json) beside it.")
+@click.option(
+    "--condition", "conditions", type=click.Choice(["raw", "oracle"]), multiple=True, default=("raw",), show_default=True,
+    help="What methods see; may be repeated.",
+)
+@click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
+@device_option
+@quiet_option
+def evaluate(
+    runs: tuple[Path, ...], data: Path, metrics: str | None, recogniser: str | None, conditions: tuple[str, ...], out: Path | None, device: str, quiet: bool,
+) -> None:
+    """Score trained runs and the difficulty rows (copy, mean-face, nearest-face) on a test split, and write tables.
+
+    Without RUN, all of runs/DATA/. Recovered faces and embeddings that are there already are used again.
+
+    \b
+    Examples:
+      ifrp-bench eval
+      ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser mobilefacenet.onnx --condition raw --condition oracle
+    """
+    from ifrp_bench.catalog import method_names, load_method
+    from ifrp_bench.destylize import recover_split, recover_untrained
+    from ifrp_bench.evaluate import METRICS, Entry, evaluate as score
+    from ifrp_bench.nets.recogniser import open_recogniser
+    from ifrp_bench.runs import open_run
+    from ifrp_bench.shards import open_dataset
+    from ifrp_bench.tables import write_tables
+
+    dataset, out, device = open_dataset(data), out or Path("results") / data.name, pick_device(device)
+    embedder = open_recogniser(recogniser, device) if recogniser else None
+    chosen = tuple(name.strip() for name in metrics.split(",")) if metrics else METRICS if embedder else ("psnr", "ssim")
+    folders = runs or tuple(sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json")))
+    entries = []
+    for condition in conditions:
+        for name in (name for name in method_names() if not load_method(name)[0].TRAINABLE):
+            folder = recover_untrained(name, dataset, out / "recovered", condition=condition, device=device, quiet=quiet)
+            entries.append(Entry(name, "", condition, folder))
+        for root in folders:
+            run = open_run(root)
+            entries.append(Entry(Path(run.method).stem, root.name, condition, recover_split(run, dataset, condition=condition, device=device, quiet=quiet)))
+    score(entries, dataset, out, metrics=chosen, recogniser=embedder, quiet=quiet)
+    for path in write_tables(out):
+        if path.suffix == ".md" and path.stem != "styles":
+            click.echo(path.read_text())
+    click.echo(f"{out}: scores.csv, results.json, tables/")
 
 
 @cli.command()

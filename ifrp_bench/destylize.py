@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ifrp_bench import __version__
+from ifrp_bench.batches import load_split
 from ifrp_bench.catalog import load_method
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import PictureError, read_picture, tile, to_faces, to_pictures, write_png
@@ -78,8 +80,25 @@ def recover_split(
     trained = load_trained(run, checkpoint=checkpoint, device=device)
     folder = run.root / "recovered" / data.root.name / condition
     facts = {"data_sha256": data.sha256, "checkpoint_sha256": trained.sha256, "condition": condition}
+    return _recover_shards(trained.method, data, split, condition, folder, facts, device=device, quiet=quiet)
+
+
+def recover_untrained(name: str, data: Dataset, out: Path, *, split: str = "test", condition: str = "raw", device: str = "cpu", quiet: bool = False) -> Path:
+    """Recovered shards of a method that is not trained (the difficulty rows), into ``out/NAME/CONDITION``; gives their folder."""
+    module, settings = load_method(name)
+    if module.TRAINABLE:
+        raise InputError(f"{name} is trained: evaluate a run of it")
+    method: Method = module.build(module.Config(**settings), Setup(device, training=load_split(data, "train", device)))
+    facts = {"data_sha256": data.sha256, "method": name, "version": __version__, "condition": condition}
+    return _recover_shards(method, data, split, condition, out / name / condition, facts, device=device, quiet=quiet)
+
+
+def _recover_shards(
+    method: Method, data: Dataset, split: str, condition: str, folder: Path, facts: dict[str, str], *, device: str, quiet: bool,
+) -> Path:
     exact_float32(device)
-    for path in tqdm(data.shards(split), desc=f"{run.root.name} {condition}", unit="shard", disable=quiet):
+    made = False
+    for path in tqdm(data.shards(split), desc=f"{folder.parent.name} {condition}", unit="shard", disable=quiet):
         target = folder / path.name
         if recovered_facts(target) == facts:
             continue
@@ -87,8 +106,10 @@ def recover_split(
         stylized = shard.stylized
         if condition == "oracle":
             stylized = np.stack([undo_warp(face, warp) for face, warp in zip(stylized, shard.warp)])
-        write_recovered(target, recover(trained.method, stylized, device=device), facts)
-    write_png(folder / "preview.png", preview_sheet(data, split, folder))
+        write_recovered(target, recover(method, stylized, device=device), facts)
+        made = True
+    if made:
+        write_png(folder / "preview.png", preview_sheet(data, split, folder))
     return folder
 
 

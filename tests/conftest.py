@@ -1,7 +1,9 @@
 """Small real inputs that the tests share: rendered faces as photographs, a miniature CelebA, a tiny data set. All offline, all made here."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
@@ -12,8 +14,10 @@ from PIL import Image
 
 from ifrp_bench.cli import cli
 from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.warp import TEMPLATE_PX
 
 TINY = ("--set", "train_faces=6", "--set", "val_faces=2", "--set", "test_faces=3", "--set", "stylize_px=128", "--set", "shard_pairs=9")
+CARD: dict[str, Any] = {"name": "pixels", "height_px": 14, "width_px": 12, "mean": 127.5, "std": 128.0, "template": (TEMPLATE_PX / 12 - [1.2, 3.0]).tolist()}
 TINY_COUNTS = {"train": 18, "val": 6, "test": 24}
 
 
@@ -76,3 +80,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiny") / "data"
     run("synth", "demo", *TINY, "--out", out, "--workers", 0, "--quiet")
     return out
+
+
+@pytest.fixture()
+def pixels(tmp_path: Path) -> Path:
+    """A recogniser whose embedding is its input: what it was shown can be read off."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["faces"], ["embedding"])], "pixels",
+        [helper.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, ["n", 3, CARD["height_px"], CARD["width_px"]])],
+        [helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["n", 3 * 14 * 12])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "pixels.onnx"))
+    (tmp_path / "pixels.json").write_text(json.dumps(CARD))
+    return tmp_path / "pixels.onnx"

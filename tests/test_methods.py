@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from ifrp_bench.catalog import load_method, method_names
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import as_faces, as_pictures
 from ifrp_bench.methods import Pairs, Setup, restore_optimizer
 from ifrp_bench.runs import start_run
+from tests.conftest import run
 
-METHODS = sorted(method_names())
+ALL = sorted(method_names())
+METHODS = [name for name in ALL if load_method(name)[0].TRAINABLE]
 
 
 def pairs(n: int = 4) -> Pairs:
@@ -15,9 +19,17 @@ def pairs(n: int = 4) -> Pairs:
     return Pairs(faces[0], faces[1], torch.eye(2, 3).expand(n, -1, -1))
 
 
+class FourFaces:
+    """A training split of four pairs."""
+
+    stylized, real = (torch.randint(0, 256, (4, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    real_index = torch.tensor([1, 0, 3, 2])
+    mean_face = real.double().mean(0).round().byte()
+
+
 def built(name: str, steps: int = 8):
     module, settings = load_method(name)
-    return module.build(module.Config(**settings), Setup(steps=steps, validation=pairs(2)))
+    return module.build(module.Config(**settings), Setup(steps=steps, validation=pairs(2), training=FourFaces()))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -30,18 +42,19 @@ def test_steps_give_finite_losses_and_change_the_weights(name):
     assert any(not torch.equal(a, b) for a, b in zip(before, method.network.parameters()))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALL)
 def test_recovered_faces_are_faces(name):
     recovered = built(name).destylize(pairs().stylized)
     assert recovered.shape == (4, 3, 128, 128) and recovered.dtype == torch.float32 and not recovered.requires_grad
     assert 0 <= float(recovered.min()) and float(recovered.max()) <= 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALL)
 def test_same_seed_same_result(name):
     one, other = built(name), built(name)
     for method in (one, other):
-        method.step(pairs())
+        if name in METHODS:
+            method.step(pairs())
     assert torch.equal(one.destylize(pairs().stylized), other.destylize(pairs().stylized))
 
 
@@ -51,10 +64,10 @@ def test_state_holds_everything(name, tmp_path):
     method = built(name)
     for _ in range(2):
         method.step(pairs())
-    run = start_run(tmp_path, {"method": name, "config": {}, "loop": {}, "data_sha256": ""})
-    run.save("last", method.state())
+    folder = start_run(tmp_path, {"method": name, "config": {}, "loop": {}, "data_sha256": ""})
+    folder.save("last", method.state())
     other = built(name)
-    other.restore(run.load("last"))
+    other.restore(folder.load("last"))
     for _ in range(2):
         wanted, got = method.step(pairs()), other.step(pairs())
         assert {key: float(value) for key, value in got.items()} == {key: float(value) for key, value in wanted.items()}
@@ -80,3 +93,16 @@ def test_restored_moments_lie_in_memory_as_their_parameter_does():
     restore_optimizer(optimizer, state)
     moment = optimizer.state[conv.weight]["exp_avg"]
     assert moment.stride() == conv.weight.stride() and torch.equal(moment, state[0]["exp_avg"])
+
+
+def test_the_difficulty_rows_are_what_they_say():
+    stylized = as_faces(FourFaces.stylized)
+    assert torch.equal(built("copy").destylize(stylized), stylized)
+    assert torch.equal(as_pictures(built("mean-face").destylize(stylized))[2], FourFaces.mean_face)
+    assert torch.equal(as_pictures(built("nearest-face").destylize(stylized)), FourFaces.real[FourFaces.real_index])
+
+
+def test_rows_that_are_not_trained_say_so(tiny):
+    with pytest.raises(InputError, match="not trained"):
+        built("copy").step(pairs())
+    assert "not trained" in run("train", "--method", "mean-face", "--data", tiny, exit_code=1)

@@ -1,7 +1,6 @@
 """Recognisers: what goes in is the fixed crop, files that are none are one line."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,25 +8,9 @@ import pytest
 from ifrp_bench.errors import InputError
 from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.warp import TEMPLATE_PX, face_window, similarity
+from tests.conftest import CARD
 
 pytest.importorskip("onnxruntime")
-onnx = pytest.importorskip("onnx")
-
-CARD = {"name": "pixels", "height_px": 14, "width_px": 12, "mean": 127.5, "std": 128.0, "template": (TEMPLATE_PX / 12 - [1.2, 3.0]).tolist()}
-
-
-@pytest.fixture()
-def pixels(tmp_path) -> Path:
-    """A recogniser whose embedding is its input: what it was shown can be read off."""
-    helper = onnx.helper
-    shape = ["n", 3, CARD["height_px"], CARD["width_px"]]
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["faces"], ["embedding"])], "pixels", [helper.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["n", 3 * 14 * 12])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "pixels.onnx"))
-    (tmp_path / "pixels.json").write_text(json.dumps(CARD))
-    return tmp_path / "pixels.onnx"
 
 
 def test_the_crop_is_the_cards_template_with_the_anisotropy_undone(pixels, frames):

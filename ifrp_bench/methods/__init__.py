@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ifrp_bench.errors import InputError
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -35,13 +37,38 @@ def alone(tensors: Iterable[Tensor]) -> None:
     """Nothing to average: one process."""
 
 
+class Training(Protocol):
+    """The training split as uint8 pictures (``batches.Split`` is one), for methods that look into it without being trained."""
+
+    @property
+    def stylized(self) -> Tensor:
+        """uint8 (n, H, W, 3)."""
+        ...
+
+    @property
+    def real(self) -> Tensor:
+        """uint8 (m, H, W, 3)."""
+        ...
+
+    @property
+    def real_index(self) -> Tensor:
+        """int64 (n,) into ``real``."""
+        ...
+
+    @property
+    def mean_face(self) -> Tensor:
+        """The mean real face, uint8 (H, W, 3)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Setup:
     """What the loop gives a method to be built with.
 
     ``steps`` is the length of the whole training, which schedules are stretched over. ``compile`` makes a function fast (or gives it back),
     ``average`` brings tensors to their mean over all processes in place (nothing in a single one): gradients before an update, and losses
-    that decide something; ``prepare`` lets batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on.
+    that decide something; ``prepare`` lets batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on,
+    ``training`` the training split for methods that are not trained.
     """
 
     device: str = "cpu"
@@ -51,6 +78,7 @@ class Setup:
     average: Callable[[Iterable[Tensor]], None] = alone
     prepare: Callable[[nn.Module], nn.Module] = as_it_is
     validation: Pairs | None = None
+    training: Training | None = None
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where it is faster. Enter it anew in every step: it keeps its copies of the weights until it is left."""
@@ -97,3 +125,30 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
     }
     with torch.no_grad():
         optimizer.load_state_dict(optimizer.state_dict() | {"state": laid_out})
+
+
+def training_of(setup: Setup, method: str) -> Training:
+    """The training split. Raises InputError where there is none."""
+    if setup.training is None:
+        raise InputError(f"{method} looks into the training split: evaluate it on a data set")
+    return setup.training
+
+
+class Fixed:
+    """A method that is not trained: a function of stylized faces."""
+
+    network = None
+
+    def __init__(self, recover: Callable[[Tensor], Tensor]) -> None:
+        self.destylize = recover
+
+    def step(self, batch: Pairs) -> dict[str, Tensor]:
+        """There is nothing to train."""
+        raise InputError("this method is not trained; `ifrp-bench eval` evaluates it as it is")
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""

@@ -28,13 +28,20 @@ class Ranks:
         return self.rank <= TOP
 
 
-def rank_queries(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray) -> Ranks:
-    """Rank of ``gallery[truth[i]]`` among all of the gallery (M, D) for ``queries[i]`` (N, D). Of equal scores the lower index stands first."""
+def rank_queries(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray, *, groups: np.ndarray | None = None) -> Ranks:
+    """Rank of ``gallery[truth[i]]`` among all of the gallery (M, D) for ``queries[i]`` (N, D). Of equal scores the lower index stands first.
+
+    With ``groups`` (M,), the identities of the gallery, other faces of the right person do not stand in the way.
+    """
     ranks, cosines, ties = [], [], 0
     for start in range(0, len(queries), CHUNK):
         wanted = truth[start:start + CHUNK]
         scores = queries[start:start + CHUNK] @ gallery.T   # (n, M)
         own = scores[np.arange(len(wanted)), wanted]
+        if groups is not None:
+            others = groups[None] == groups[wanted][:, None]
+            others[np.arange(len(wanted)), wanted] = False
+            scores[others] = -np.inf
         above = scores > own[:, None]
         equal = scores == own[:, None]
         before = equal & (np.arange(len(gallery)) < wanted[:, None])

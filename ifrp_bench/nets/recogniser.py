@@ -112,4 +112,3 @@ def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
     if name.endswith(".onnx"):
         return OnnxRecogniser(Path(name))
     raise InputError(f"recogniser {name!r}: expected facenet or an .onnx file with a card beside it")
-

@@ -1,0 +1,21 @@
+"""The stylized face itself: what a method that has learned nothing gives. A difficulty row of every table.
+
+Under the condition ``raw`` it says how hard the data set is, under ``oracle`` how much of a face the styles leave.
+"""
+
+from dataclasses import dataclass
+
+from ifrp_bench.methods import Fixed, Setup
+
+PAIRED = True
+TRAINABLE = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def build(config: Config, setup: Setup) -> Fixed:
+    """The method."""
+    return Fixed(lambda stylized: stylized)

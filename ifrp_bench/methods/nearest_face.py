@@ -1,0 +1,41 @@
+"""The RF of the nearest training SF: what remembering the training set gives. A difficulty row of every table.
+
+Nearest is by mean squared difference of the stylized faces at 16x16, which forgives small misalignments (inferred: no paper prints this row).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ifrp_bench.images import as_faces
+from ifrp_bench.methods import Fixed, Setup, training_of
+
+PAIRED = True
+TRAINABLE = False
+CHUNK = 1024   # training faces converted at a time
+
+
+@dataclass(frozen=True)
+class Config:
+    """``size_px``: the side at which stylized faces are compared."""
+
+    size_px: int = 16
+
+
+def build(config: Config, setup: Setup) -> Fixed:
+    """The method; it needs the training split."""
+    training = training_of(setup, "nearest-face")
+
+    def small(faces: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(faces, config.size_px).flatten(1)
+
+    known = torch.cat([small(as_faces(part)) for part in training.stylized.split(CHUNK)])   # (n, 3 * size_px^2)
+    norms = known.square().sum(1)
+
+    def recover(stylized: Tensor) -> Tensor:
+        distances = norms - 2 * small(stylized) @ known.T   # up to a constant for each query
+        return as_faces(training.real[training.real_index[distances.argmin(1)]])
+
+    return Fixed(recover)

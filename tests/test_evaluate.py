@@ -1,0 +1,148 @@
+"""Evaluation: the numbers are those that an independent script finds, results say what they are of, mistakes write nothing."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from ifrp_bench.errors import InputError
+from ifrp_bench.evaluate import Entry, evaluate
+from ifrp_bench.nets.recogniser import open_recogniser
+from ifrp_bench.shards import open_dataset, read_shard, write_recovered
+from ifrp_bench.tables import check_one, escape, holm, interval, paired_test, read_scores, write_tables
+from tests.conftest import run
+
+
+@pytest.fixture()
+def results(tiny, pixels, tmp_path) -> Path:
+    """The difficulty rows of the tiny data set under both conditions."""
+    out = tmp_path / "results"
+    run("eval", "--data", tiny, "--recogniser", pixels, "--out", out, "--condition", "raw", "--condition", "oracle", "--quiet")
+    return out
+
+
+def test_an_independent_script_finds_the_same_numbers(results, tiny, pixels):
+    for method, condition in (("copy", "raw"), ("nearest-face", "raw")):
+        frame = pd.read_csv(results / "scores.csv", keep_default_na=False)
+        (results / "raw").mkdir(exist_ok=True)
+        frame[frame["condition"] == condition].to_csv(results / "raw" / "scores.csv", index=False)
+        again = pd.read_csv(results / "consistency.csv", keep_default_na=False)
+        again[again["condition"] == condition].to_csv(results / "raw" / "consistency.csv", index=False)
+        command = [sys.executable, Path(__file__).parent / "recompute.py", tiny, results / "raw", results / "recovered" / method / condition, pixels, method]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0 and "agrees: 24 faces" in done.stdout, done.stderr
+
+
+def test_every_row_says_what_it_is_of(results, tiny):
+    frame = read_scores(results)
+    assert len(frame) == 24 * 3 * 2
+    assert set(frame["data_sha256"]) == {open_dataset(tiny).sha256} and set(frame["protocol"]) == {"ifrp-1"} and set(frame["recogniser"]) == {"pixels"}
+    assert set(frame["method"]) == {"copy", "mean-face", "nearest-face"} and set(frame["condition"]) == {"raw", "oracle"}
+    assert {"psnr_db", "ssim", "ssim_rgb", "rank", "hit_top5", "cosine"} <= set(frame)
+    assert len(read_scores(results, "consistency.csv")) == 56 * 3 * 3 * 2
+    facts = json.loads((results / "results.json").read_text())
+    assert facts["recogniser_sha256"] and facts["metrics"] == ["psnr", "ssim", "frr", "fcr"]
+
+
+def test_recovered_faces_that_are_the_real_ones_score_perfectly(tiny, pixels, tmp_path):
+    data = open_dataset(tiny)
+    for path in data.shards("test"):
+        shard = read_shard(path)
+        write_recovered(tmp_path / "perfect" / path.name, shard.real[shard.real_index], {})
+    entry = Entry("perfect", "", "raw", tmp_path / "perfect")
+    frame = evaluate([entry], data, tmp_path / "out", recogniser=open_recogniser(str(pixels)), quiet=True)
+    assert np.isinf(frame["psnr_db"]).all() and np.allclose(frame["ssim"], 1) and (frame["rank"] == 1).all()
+    write_tables(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "tables" / "table1.csv")
+    assert table.set_index("column").loc["psnr seen", "infinite"] == 9
+    assert pd.read_csv(tmp_path / "out" / "tables" / "table2.csv").set_index("column")["mean"].to_dict() == {"frr seen": 100, "frr unseen": 100, "fcr": 100}
+
+
+def test_only_what_is_asked_for_is_computed(tiny, tmp_path):
+    printed = run("eval", "--data", tiny, "--metrics", "psnr", "--out", tmp_path / "out", "--quiet")
+    frame = read_scores(tmp_path / "out")
+    assert "psnr_db" in frame and "ssim" not in frame and "rank" not in frame
+    assert "psnr seen" in printed and not (tmp_path / "out" / "consistency.csv").exists()
+
+
+def test_tables_are_there_in_three_forms_and_the_paper_has_a_column_of_its_own(results):
+    names = {path.name for path in (results / "tables").iterdir()}
+    assert names == {f"{table}.{kind}" for table in ("table1", "table2", "styles") for kind in ("csv", "md", "tex")}
+    tidy = pd.read_csv(results / "tables" / "table1.csv")
+    assert {"mean", "low", "high", "reported", "best"} <= set(tidy) and (tidy["low"] <= tidy["mean"]).all() and (tidy["mean"] <= tidy["high"]).all()
+    text = (results / "tables" / "table1.tex").read_text()
+    assert r"\toprule" in text and r"\num{" in text and r"95 \%" in text and text.count(r"\\") == 7
+    assert "**" in (results / "tables" / "table2.md").read_text()
+
+
+def test_embeddings_are_kept_and_a_broken_one_is_made_again(results, tiny, pixels):
+    kept = sorted((results / "embeddings").iterdir())
+    stamps = {path: path.stat().st_mtime_ns for path in kept}
+    kept[0].write_bytes(b"cut")
+    before = (results / "scores.csv").read_bytes()
+    run("eval", "--data", tiny, "--recogniser", pixels, "--out", results, "--condition", "raw", "--condition", "oracle", "--quiet")
+    assert (results / "scores.csv").read_bytes() == before
+    assert [path for path in kept if path.stat().st_mtime_ns != stamps[path]] == [kept[0]]
+
+
+@pytest.mark.parametrize("options, word", [
+    (("--metrics", "psnr,lpips"), "'lpips' is none of"), (("--metrics", "frr"), "need a recogniser"), (("--recogniser", "vggface"), "expected facenet or an .onnx"),
+    (("--data", "nowhere"), "no data set here"),
+])
+def test_mistakes_are_one_line_and_write_no_results(tiny, tmp_path, options, word):
+    printed = run("eval", "--data", tiny, "--out", tmp_path / "out", "--quiet", *options, exit_code=1)
+    assert word in printed and len(printed.splitlines()) == 1
+    assert not (tmp_path / "out" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("how, word", [("missing", "not a shard of recovered faces"), ("short", "expected uint8"), ("float", "float32")])
+def test_recovered_shards_that_do_not_fit_are_named(tiny, tmp_path, how, word):
+    data = open_dataset(tiny)
+    for path in data.shards("test"):
+        write_recovered(tmp_path / "made" / path.name, read_shard(path).stylized, {})
+    path = next((tmp_path / "made").glob("*.h5"))
+    if how == "missing":
+        path.unlink()
+    else:
+        with h5py.File(path, "r+") as file:
+            faces = file["recovered"][()]
+            del file["recovered"]
+            file["recovered"] = faces[1:] if how == "short" else faces.astype(np.float32)
+    with pytest.raises(InputError, match=word) as caught:
+        evaluate([Entry("x", "", "raw", tmp_path / "made")], data, tmp_path / "out", metrics=("psnr",), quiet=True)
+    assert path.name in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_tables_refuse_to_mix_data_sets(results):
+    frame = pd.read_csv(results / "scores.csv")
+    frame.loc[0, "data_sha256"] = "another"
+    with pytest.raises(InputError, match="data_sha256 differs"):
+        check_one(frame, "scores.csv")
+    shutil.rmtree(results)
+    with pytest.raises(InputError, match="`ifrp-bench eval` makes it"):
+        read_scores(results)
+
+
+def test_the_bootstrap_interval_covers_as_it_should():
+    draws = np.random.default_rng(0)
+    covered = sum(low <= 0 <= high for low, high in (interval(draws.normal(size=40), seed) for seed in range(100)))
+    assert 87 <= covered <= 100
+    assert interval(np.array([2.0, 2.0])) == (2.0, 2.0)
+
+
+def test_paired_tests_by_hand():
+    one, other = pd.Series([1.0] * 10 + [0.0] * 2), pd.Series([0.0] * 10 + [1.0] * 2)
+    assert paired_test(one, other, hits=True) == pytest.approx(2 * (1 + 12 + 66) / 2**12)   # exact McNemar on 10 against 2
+    assert paired_test(one, one, hits=True) == 1.0
+    assert paired_test(pd.Series(np.arange(1.0, 9)), pd.Series(np.zeros(8)), hits=False) == pytest.approx(2 / 2**8)
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_latex_is_escaped():
+    assert escape("50 % of_it & {more}") == r"50 \% of\_it \& \{more\}"
