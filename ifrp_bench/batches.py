@@ -112,7 +112,8 @@ class Batches:
 
     @property
     def _size(self) -> int:
-        return min(self.batch_size, len(self.split))
+        size = min(self.batch_size, len(self.split))
+        return size - size % self.world   # equal parts
 
     def _mine(self, values: np.ndarray) -> np.ndarray:
         return values[self.rank::self.world].copy()

@@ -136,17 +136,19 @@ def open_run(root: Path) -> Run:
 def start_run(root: Path, info: dict[str, Any]) -> Run:
     """The run of these facts in ``root``: a new one, or the one that is there if what it was asked for is the same.
 
-    Raises RunError if another run is there, naming the first difference.
+    Raises RunError if another run with a checkpoint is there, naming the first difference; one without has nothing to lose.
     """
-    info = {"schema": SCHEMA} | json.loads(json.dumps(info))
-    if not (root / "run.json").exists():
-        write_whole(root / "run.json", (json.dumps(info, indent=1) + "\n").encode())
-        return Run(root, info)
-    there = open_run(root)
-    for key in ("method", "config", "loop", "data_sha256"):
-        if there.info[key] != info[key]:
-            raise RunError(f"{root}: another run is there ({_difference(key, there.info[key], info[key])}); choose another --out or remove the folder")
-    return there
+    new = Run(root, {"schema": SCHEMA} | json.loads(json.dumps(info)))
+    if new.has("last") or new.has("best"):
+        there = open_run(root)
+        for key in ("method", "config", "loop", "data_sha256"):
+            if there.info[key] != new.info[key]:
+                difference = _difference(key, there.info[key], new.info[key])
+                raise RunError(f"{root}: another run is there ({difference}); choose another --out or remove the folder")
+        return there
+    (root / "log.jsonl").unlink(missing_ok=True)
+    write_whole(root / "run.json", (json.dumps(new.info, indent=1) + "\n").encode())
+    return new
 
 
 def _difference(key: str, there: Any, asked: Any) -> str:

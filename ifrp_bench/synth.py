@@ -2,12 +2,10 @@
 in ``plan.py``, the format in ``shards.py``; this module runs them, over processes or on a GPU, and survives being killed at any moment.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from ifrp_bench.recipe import Recipe
 from ifrp_bench.shards import SCHEMA, Shard, open_dataset, write_info, write_manifest, write_shard, write_skipped
 from ifrp_bench.sources import Source
 from ifrp_bench.stylize import Style, Stylizer, pick_styles
-from ifrp_bench.weights import sha256_of
+from ifrp_bench.weights import locked, sha256_of
 from ifrp_bench.workers import map_in_order
 
 PAIR_BYTES = 128 * 128 * 3
@@ -69,19 +67,6 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be made: {error.strerror}") from None
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the folder against a second run; the lock ends with the process, however it ends. Raises InputError if another holds it."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another ifrp-bench is writing here; wait for it to end, or choose another --out") from None
-        for stale in out.glob(".*.tmp"):
-            stale.unlink(missing_ok=True)
-        yield
 
 
 def plan_only(recipe: Recipe, faces: Path | None, *, styles: Path | None, landmarks: Path, workers: int, device: str, quiet: bool) -> Plan:

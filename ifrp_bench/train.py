@@ -7,6 +7,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +30,10 @@ from ifrp_bench.provenance import fingerprint, versions
 from ifrp_bench.runs import Run, start_run
 from ifrp_bench.settings import nearest, settings_of
 from ifrp_bench.shards import Dataset
+from ifrp_bench.weights import locked
 
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
+LOG_LINES = 400   # in the whole run
 PICTURES = 8   # columns of the sheet of validation faces
 
 
@@ -72,8 +75,9 @@ def train(
     memory.keep()
     loop, config = split_settings(module, method, settings)
     processes = Processes(device)
-    run = start_run(out, _info(method, module, loop, config, data, device, processes))
-    return _Training(module, loop, config, run, data, processes, quiet).run_to_the_end()
+    with locked(out) if processes.first else nullcontext():
+        run = start_run(out, _info(method, module, loop, config, data, device, processes))
+        return _Training(module, loop, config, run, data, processes, quiet).run_to_the_end()
 
 
 def split_settings(module: ModuleType, method: str, settings: dict[str, Any]) -> tuple[Loop, Any]:
@@ -122,7 +126,8 @@ class _Training:
         self.method: Method = module.build(config, setup)
         self.averaged = copy.deepcopy(self.method.network) if loop.ema and self.method.network is not None else None
         self.step = 0
-        self.seconds = 0.0   # spent before this session
+        self.seconds = 0.0   # spent before a restart
+        self._since: dict[str, list[Tensor]] = {}   # losses since the last log, on the device
         self.events = _events(run) if loop.tensorboard and processes.first else None
         self.best_db = -float("inf")
         self.averaged_is_better = False   # at the last validation
@@ -133,7 +138,7 @@ class _Training:
         if self.run.has("last"):
             self._restore()
         bad_step = torch.full((), torch.inf, device=self.device)   # the first step whose losses are not finite, known without asking every step
-        every_log, every_validation = max(1, self.steps // 400), max(1, self.steps // self.loop.validations)
+        every_log, every_validation = max(1, self.steps // LOG_LINES), max(1, self.steps // self.loop.validations)
         self._started = saved = self._logged = time.monotonic()
         bar = tqdm(total=self.steps, initial=self.step, desc=self.run.root.name, unit="step", disable=self.quiet)
         while self.step < self.steps:
@@ -144,12 +149,14 @@ class _Training:
             self.step += 1
             bar.update()
             bad_step = torch.minimum(bad_step, torch.where(torch.isfinite(sum(losses.values())), torch.inf, float(self.step)))   # type: ignore[arg-type]
+            for name, value in losses.items():
+                self._since[name] = [*self._since.get(name, []), value]
             self._average()
 
             # look at it
             last = self.step == self.steps
             if self.step % every_log == 0 or last:
-                self._log(losses, bad_step, bar, every_log)
+                self._log(bad_step, bar)
             if self.step % every_validation == 0 or last:
                 self._check_finite(bad_step)
                 self._validate(bar)
@@ -184,12 +191,15 @@ class _Training:
                 else:
                     mean.copy_(value)
 
-    def _log(self, losses: dict[str, Tensor], bad_step: Tensor, bar: tqdm, every: int) -> None:
+    def _log(self, bad_step: Tensor, bar: tqdm) -> None:
+        """The means of the losses since the last log: of the gate's decisions that is the rate at which networks are skipped."""
         self._check_finite(bad_step)
-        names = list(losses)
-        values = self.processes.mean(torch.stack([losses[name].float() for name in names])).tolist()   # one transfer
+        names = list(self._since)
+        values = self.processes.mean(torch.stack([torch.stack(self._since[name]).float().mean() for name in names])).tolist()   # one transfer
+        steps = max(len(values) for values in self._since.values())
+        self._since.clear()
         now = time.monotonic()
-        rate = self.loop.batch_size * every / max(now - self._logged, 1e-9)
+        rate = self.loop.batch_size * steps / max(now - self._logged, 1e-9)
         self._logged = now
         facts = {name: round(value, 6) for name, value in zip(names, values)}
         bar.set_postfix({"pixel" if "pixel" in facts else names[0]: f"{facts.get('pixel', values[0]):.4f}", "pairs/s": f"{rate:.0f}"})

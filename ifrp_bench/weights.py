@@ -1,9 +1,12 @@
 """Weights on disk: safetensors written whole or not at all, foreign ``.pt``/``.pth`` read without running code, downloads checked by hash."""
 
+import fcntl
 import hashlib
 import logging
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -43,6 +46,20 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder against a second run; the lock ends with the process, however it ends. Raises InputError if another holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another ifrp-bench is writing here; wait for it to end, or choose another --out") from None
+        for stale in out.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        yield
 
 
 def save_state(path: Path, state: dict[str, "Tensor"]) -> None:

@@ -100,6 +100,13 @@ def test_another_run_in_the_folder_is_refused_by_its_first_difference(run, chang
     assert start_run(run.root, INFO).info == run.info
 
 
+def test_a_run_without_a_checkpoint_gives_way(tmp_path):
+    """Begun with a mistake, it does not stand in the way of the same command without it."""
+    start_run(tmp_path / "run", INFO).log(step=1)
+    run = start_run(tmp_path / "run", INFO | {"method": "srn"})
+    assert open_run(run.root).method == "srn" and run.read_log() == []
+
+
 def test_no_run_says_how_to_make_one(tmp_path):
     with pytest.raises(RunError, match="ifrp-bench train --out"):
         open_run(tmp_path)

@@ -158,7 +158,7 @@ def test_workers_end_with_their_parent(tmp_path):
 
 
 def test_a_second_run_on_the_same_folder_is_refused(tiny, tmp_path):
-    from ifrp_bench.synth import locked
+    from ifrp_bench.weights import locked
 
     out = tmp_path / "data"
     shutil.copytree(tiny, out)

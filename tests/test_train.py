@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ifrp_bench import train as loop
 from ifrp_bench.methods import ifrp
 from ifrp_bench.runs import open_run
 from tests.conftest import run
@@ -105,6 +106,26 @@ def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_checkpoi
     printed = run("train", "--method", "srn", "--data", tiny, "--out", tmp_path / "srn", *SHORT, exit_code=1)
     assert "not finite at step 3; the last good checkpoint is kept" in printed and len(printed.splitlines()) == 1
     assert open_run(tmp_path / "srn").load("last")["step"] == 2
+
+
+def test_two_trainings_do_not_write_into_one_folder(tiny, tmp_path):
+    from ifrp_bench.weights import locked
+
+    with locked(tmp_path / "run"):
+        assert "another ifrp-bench is writing here" in run("train", "--data", tiny, "--out", tmp_path / "run", *SHORT, exit_code=1)
+
+
+def test_the_log_holds_means_since_the_last_line(tiny, tmp_path, monkeypatch):
+    step = ifrp.IFRP.step
+
+    def counted(self, batch):
+        step(self, batch)
+        return {"pixel": torch.tensor(float(self.done % 2)), "late": torch.tensor(7.0)} if self.done > 2 else {"pixel": torch.tensor(float(self.done % 2))}
+
+    monkeypatch.setattr(ifrp.IFRP, "step", counted)
+    monkeypatch.setattr(loop, "LOG_LINES", 2)
+    run("train", "--method", "srn", "--data", tiny, "--out", tmp_path / "srn", *SHORT, "--set", "steps=8", "--set", "grow_32=0.99", "--set", "grow_64=0")
+    assert [(facts["step"], facts["pixel"], facts["late"]) for facts in log_of(tmp_path / "srn") if "pixel" in facts] == [(4, 0.5, 7.0), (8, 0.5, 7.0)]
 
 
 def test_too_little_memory_says_what_to_set(tiny, tmp_path, monkeypatch):
