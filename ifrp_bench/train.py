@@ -125,6 +125,7 @@ class _Training:
         )
         self.method: Method = module.build(config, setup)
         self.averaged = copy.deepcopy(self.method.network) if loop.ema and self.method.network is not None else None
+        self._trained = [0] * (len(list(self.averaged.modules())) if self.averaged is not None else 0)   # steps of each layer
         self.step = 0
         self.seconds = 0.0   # spent before a restart
         self._since: dict[str, list[Tensor]] = {}   # losses since the last log, on the device
@@ -181,15 +182,17 @@ class _Training:
             raise
 
     def _average(self) -> None:
-        """Moving averages of weights, and of running statistics with them."""
+        """Moving averages of weights, and of running statistics with them; a layer's memory is short while it has been trained for few steps."""
         if self.averaged is None or self.method.network is None:
             return
         with torch.no_grad():
-            for mean, value in zip(self.averaged.state_dict().values(), self.method.network.state_dict().values()):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - min(self.loop.ema, self.step / (self.step + 10)))   # a short memory while there is little to remember
-                else:
-                    mean.copy_(value)
+            for number, (layer, mean) in enumerate(zip(self.method.network.modules(), self.averaged.modules())):
+                if all(p.grad is None for p in layer.parameters(recurse=False)):   # none of its own, or not trained yet: still equal
+                    continue
+                self._trained[number] += 1
+                share = 1 - min(self.loop.ema, self._trained[number] / (self._trained[number] + 10))
+                for average, value in zip(_own_tensors(mean), _own_tensors(layer)):
+                    average.lerp_(value, share) if average.is_floating_point() else average.copy_(value)
 
     def _log(self, bad_step: Tensor, bar: tqdm) -> None:
         """The means of the losses since the last log: of the gate's decisions that is the rate at which networks are skipped."""
@@ -262,7 +265,7 @@ class _Training:
         }
         state["method"] = self.method.state()
         if self.averaged is not None:
-            state["ema"] = self.averaged.state_dict()
+            state |= {"ema": self.averaged.state_dict(), "ema_steps": self._trained}
         self.run.save(name, state)
 
     def _restore(self) -> None:
@@ -272,6 +275,7 @@ class _Training:
         self.method.restore(state["method"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["ema"])
+            self._trained = state["ema_steps"]
         if self.processes.first:
             self.run.forget_after(self.step)
 
@@ -292,6 +296,10 @@ def _events(run: Run) -> Any:
     except ImportError:
         raise InputError("tensorboard=true needs the extra tensorboard: pip install 'ifrp-bench[tensorboard]'") from None
     return SummaryWriter(str(run.root / "events"))
+
+
+def _own_tensors(layer: nn.Module) -> list[Tensor]:
+    return [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
 
 
 class _Swapped:

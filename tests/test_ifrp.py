@@ -176,6 +176,15 @@ def test_a_step_of_rmsprop_by_hand():
     assert torch.allclose((method.network.d8.bias - before).abs(), torch.full((3,), 1e-3 * math.sqrt(10)), rtol=1e-3)
 
 
+def test_srn_hears_of_it_when_dn_tells_its_faces_from_real_ones():
+    """DN normalises by batch statistics: judged in a batch of their own, recovered faces would all pass for real."""
+    method = build(Config(losses="srn-dn", gate=False, warm_up=False, learning_rate=1e-4), Setup(steps=100))
+    for _ in range(12):
+        losses = method.step(batch(8))
+    assert max(float(losses["dn_real"]), float(losses["dn_recovered"])) < 0.5
+    assert float(losses["adversarial"]) > 0.5
+
+
 @pytest.mark.parametrize("losses, dn, identity", [("srn", False, False), ("srn-dn", True, False), ("ifrp", True, True)])
 def test_ablations_have_the_parts_of_their_row(losses, dn, identity):
     method = build(Config(losses=losses), Setup(steps=10))

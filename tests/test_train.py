@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ifrp_bench import train as loop
-from ifrp_bench.methods import ifrp
+from ifrp_bench.methods import Setup, ifrp
 from ifrp_bench.runs import open_run
 from tests.conftest import run
 
@@ -67,6 +67,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, tiny, tmp_path, mon
     run("train", "--data", tiny, "--out", out, "--resume", "--quiet")
     assert (out / "last-6.safetensors").read_bytes() == (finished[0] / "last-6.safetensors").read_bytes()
     assert log_of(out) == log_of(finished[0])
+
+
+def test_averages_of_a_layer_that_has_just_grown_do_not_remember_its_first_weights(finished):
+    state = open_run(finished[0]).load("last")
+    assert min(steps for steps in state["ema_steps"] if steps) < max(state["ema_steps"]) == 6
+    first = ifrp.build(ifrp.Config(losses="srn"), Setup()).network.state_dict()["d8.weight"]
+    mean, now = state["ema"]["d8.weight"], state["method"]["networks"]["srn"]["d8.weight"]
+    assert float((mean - now).norm()) < 0.2 * float((first - now).norm())
 
 
 def test_tensorboard_is_an_extra(tiny, tmp_path, monkeypatch):
@@ -184,7 +192,7 @@ def test_two_processes_train_as_one_does(tiny, tmp_path):
 def test_a_gpu_step_is_the_cpus():
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    from ifrp_bench.methods import Pairs, Setup
+    from ifrp_bench.methods import Pairs
 
     faces = torch.rand(2, 8, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     warp = torch.eye(2, 3).expand(8, -1, -1)

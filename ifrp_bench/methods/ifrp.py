@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": EPOCHS},
     "short": {"epochs": 60},
     "cpu": {
-        "steps": 6400, "batch_size": 32, "optimizer": "adam", "learning_rate_decay": 1.0, "cooldown": 0.05, "gate": False, "grow_32": 0.78, "grow_64": 0.14,
+        "steps": 6400, "batch_size": 32, "optimizer": "adam", "learning_rate_decay": 1.0, "cooldown": 0.05, "grow_32": 0.78, "grow_64": 0.14,
         "align_weight": 4.0, "mirror": True, "colour_maps": 0.5, "ema": 0.999,
     },
     "smoke": {
@@ -332,7 +332,7 @@ class IFRP:
         if self.judge and px == 128:
             verdicts, update_srn = self._step_dn(real, recovered.detach())
             losses |= verdicts
-            losses["adversarial"] = self._adversarial(recovered)
+            losses["adversarial"] = self._adversarial(real, recovered)
             total = total + self.fade() * self.config.adversarial_weight * losses["adversarial"]
         if self.identity and px == 128 and self._identity_begins(batch):
             losses["identity"] = self._identity_loss(recovered, real)
@@ -375,11 +375,16 @@ class IFRP:
         update_dn, update_srn = low >= self.config.gate_margin, high <= 1 - self.config.gate_margin
         return (update_dn, update_srn) if update_dn or update_srn else (True, True)
 
-    def _adversarial(self, recovered: Tensor) -> Tensor:
-        """-log D(recovered), non-saturating [C]; the sign printed in the paper would drive D the other way."""
+    def _adversarial(self, real: Tensor, recovered: Tensor) -> Tensor:
+        """-log D(recovered), non-saturating [C]; the sign printed in the paper would drive D the other way.
+
+        Real faces stand beside the recovered ones in this pass too [I]: DN normalises by batch statistics and was taught on halves of each. Of a batch
+        of recovered faces alone it called every one real (adversarial loss 0.0002), and nothing came back.
+        """
         assert self.judge
         with self.setup.autocast():
-            return F.softplus(-self.judge(recovered).float()).mean()
+            logits = self.judge(torch.cat([real, recovered])).float()
+        return F.softplus(-logits[len(real):]).mean()
 
     def _identity_loss(self, recovered: Tensor, real: Tensor) -> Tensor:
         """Mean squared difference of the features of recovered and real faces [P equation 4]."""
