@@ -15,7 +15,7 @@ $(READY): setup.cfg pyproject.toml
 
 install: $(READY)   ## make .venv with ifrp-bench and the tools of its tests
 
-demo: $(READY)   ## make the small data set of rendered faces, check it, say what to look at
+demo: $(READY)   ## rendered faces to pairs, train IFRP on them, recover people it has never seen
 	$(BIN)/ifrp-bench demo
 
 test: $(READY)   ## run the tests (offline, CPU)
@@ -28,5 +28,6 @@ lint: $(READY)   ## flake8, mypy, and a clean set of packages
 
 bench: $(READY)   ## print the speed ratios of this machine
 	$(BIN)/python benchmarks/bench_synth.py
+	$(BIN)/python benchmarks/bench_train.py
 
 .PHONY: help install demo test lint bench

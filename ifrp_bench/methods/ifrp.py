@@ -76,8 +76,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "align_weight": 4.0, "mirror": True, "colour_maps": 0.5, "ema": 0.999,
     },
     "smoke": {
-        "steps": 420, "batch_size": 32, "optimizer": "adam", "learning_rate_decay": 1.0, "cooldown": 0.15, "gate": False, "grow_32": 0.7, "grow_64": 0.15,
-        "align_weight": 4.0, "mirror": True, "colour_maps": 0.3, "ema": 0.98, "validations": 7,
+        "steps": 1100, "batch_size": 16, "optimizer": "adam", "learning_rate_decay": 1.0, "cooldown": 0.12, "grow_32": 0.7, "grow_64": 0.14,
+        "align_weight": 4.0, "mirror": True, "colour_maps": 0.3, "ema": 0.98, "validations": 5,
     },
 }
 VARIANTS: dict[str, dict[str, Any]] = {"srn": {"losses": "srn"}, "srn-dn": {"losses": "srn-dn"}}   # rows of the paper's ablation
