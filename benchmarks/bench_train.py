@@ -17,7 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -129,9 +128,6 @@ def main() -> None:
         unfolded = milliseconds(srn, faces)
         for label, time_ms in (("unfolded float32", unfolded), ("float32", milliseconds(fast, faces)), ("bfloat16", milliseconds(fast, faces, True))):
             print(f"use, batch {count}, {label}: {time_ms:.1f} ms, {1e3 * count / time_ms:.0f} pictures/s, {unfolded / time_ms:.2f} x unfolded")
-    with torch.inference_mode(), torch.autocast(options.device, torch.bfloat16):
-        apart = (fast(faces).float() - srn(2 * faces - 1).float().div(2).add(0.5).clamp(0, 1)).abs()
-    print(f"bfloat16, folded against unfolded: {255 * float(np.percentile(apart.cpu(), 99.9)):.2f} grey levels at the 99.9th percentile")
 
 
 if __name__ == "__main__":

@@ -187,11 +187,12 @@ class _Training:
             return
         with torch.no_grad():
             for number, (layer, mean) in enumerate(zip(self.method.network.modules(), self.averaged.modules())):
-                if all(p.grad is None for p in layer.parameters(recurse=False)):   # none of its own, or not trained yet: still equal
+                pairs = list(zip(_own_tensors(mean), _own_tensors(layer)))
+                if not self._trained[number] and all(torch.equal(average, value) for average, value in pairs):   # not trained yet
                     continue
                 self._trained[number] += 1
                 share = 1 - min(self.loop.ema, self._trained[number] / (self._trained[number] + 10))
-                for average, value in zip(_own_tensors(mean), _own_tensors(layer)):
+                for average, value in pairs:
                     average.lerp_(value, share) if average.is_floating_point() else average.copy_(value)
 
     def _log(self, bad_step: Tensor, bar: tqdm) -> None:
