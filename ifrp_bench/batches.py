@@ -6,16 +6,19 @@ network reads an unseen style's palette as the face's colours.
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ifrp_bench.draws import generator
+from ifrp_bench.errors import InputError
 from ifrp_bench.images import as_faces
 from ifrp_bench.methods import Pairs
-from ifrp_bench.shards import Dataset, ShardError, read_shard
+from ifrp_bench.shards import Dataset, Shard, ShardError, read_shard
+from ifrp_bench.warp import undo_warp
+from ifrp_bench.workers import on_threads
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,11 @@ class Split:
         return (total / len(self.real)).round().byte()   # type: ignore[union-attr]
 
 
-def load_split(data: Dataset, split: str, device: str) -> Split:
-    """Every shard of a split, hashes checked. Raises ShardError for a split without pairs."""
+def load_split(data: Dataset, split: str, device: str, *, aligned: bool = False) -> Split:
+    """Every shard of a split, hashes checked; with ``aligned`` SFs are brought upright with their stored warps. Raises ShardError for a split without pairs."""
     shards = [read_shard(path, sha256=data.info["shards"][path.name]["sha256"]) for path in data.shards(split)]
+    if aligned:
+        shards = on_threads(_upright, shards)
     if not shards:
         raise ShardError(f"{data.root}: the split {split!r} has no pairs; make it with `ifrp-bench synth --set {split}_faces=N`")
     starts = np.cumsum([0, *(len(shard.real) for shard in shards)])
@@ -67,11 +72,26 @@ def load_split(data: Dataset, split: str, device: str) -> Split:
     )
 
 
+def _upright(shard: Shard) -> Shard:
+    upright = np.stack([undo_warp(face, warp) for face, warp in zip(shard.stylized, shard.warp)])
+    return replace(shard, stylized=upright, warp=np.broadcast_to(np.eye(2, 3, dtype=np.float32), shard.warp.shape))
+
+
 def normalized(warp: Tensor, size_px: int) -> Tensor:
     """(N, 2, 3) maps of pixel coordinates to maps of coordinates in [-1, 1] from the first pixel's centre to the last's."""
     half = (size_px - 1) / 2
     linear, shift = warp[:, :, :2], warp[:, :, 2]
     return torch.cat([linear, (linear.sum(2) + shift / half - 1)[:, :, None]], 2)
+
+
+def steps_per_epoch(pairs: int, batch_size: int) -> int:
+    """Whole batches in so many pairs, at least one; what is left of a permutation is not used."""
+    return max(1, pairs // batch_size)
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
+    return generator(seed, "epoch", epoch).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -88,13 +108,12 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the split; the rest of a permutation is left for the next one."""
-        return max(1, len(self.split) // self.batch_size)
+        """Steps that see every pair at most once."""
+        return steps_per_epoch(len(self.split), self.batch_size)
 
     def at(self, step: int) -> Pairs:
         """The batch of a step."""
-        rows = self.rows(step)
-        pairs = self.split.pairs(torch.from_numpy(rows).to(self.split.stylized.device))
+        pairs = self._pairs(self.rows(step))
         draws = generator(self.seed, "augmentation", step)
         stylized, real, warp = pairs.stylized, pairs.real, pairs.warp
         if self.mirror:
@@ -104,10 +123,13 @@ class Batches:
             stylized = _map_colours(stylized, self._mine(draw_colour_maps(self._size, self.colour_maps, draws)))
         return Pairs(stylized, real, warp)
 
+    def _pairs(self, rows: np.ndarray) -> Pairs:
+        return self.split.pairs(torch.from_numpy(rows).to(self.split.stylized.device))
+
     def rows(self, step: int) -> np.ndarray:
         """The rows of this process's part of a step's batch."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        order = generator(self.seed, "epoch", epoch).permutation(len(self.split))
+        order = _order(self.seed, epoch, len(self.split))
         return self._mine(order[number * self._size:(number + 1) * self._size])
 
     @property
@@ -117,6 +139,26 @@ class Batches:
 
     def _mine(self, values: np.ndarray) -> np.ndarray:
         return values[self.rank::self.world].copy()
+
+
+class Unpaired(Batches):
+    """Batches in which nobody is both stylized and real: SFs of one half of the people, RFs of the other half."""
+
+    @cached_property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows whose SFs are shown, and the rows whose RFs are."""
+        people = np.unique(self.split.identity)
+        if len(people) < 2:
+            raise InputError(f"unpaired training wants at least two people, the training split has {len(people)}")
+        first = generator(self.seed, "unpaired").permutation(people)[:len(people) // 2]
+        shown = np.isin(self.split.identity, first)
+        return np.flatnonzero(shown), np.flatnonzero(~shown)
+
+    def _pairs(self, rows: np.ndarray) -> Pairs:
+        """Row numbers of the whole split, folded into each half."""
+        stylized, real = (torch.from_numpy(half[rows % len(half)]).to(self.split.stylized.device) for half in self.halves)
+        of_stylized, of_real = self.split.pairs(stylized), self.split.pairs(real)
+        return Pairs(of_stylized.stylized, of_real.real, of_stylized.warp)
 
 
 def draw_colour_maps(count: int, share: float, draws: np.random.Generator) -> np.ndarray:

@@ -51,6 +51,11 @@ def method_names() -> dict[str, tuple[str, dict[str, Any]]]:
     return found
 
 
+def difficulty_rows() -> list[str]:
+    """Methods that say how hard a data set is: neither trained nor optimised."""
+    return [name for name, (module, _) in method_names().items() if not _module(module).TRAINABLE and not getattr(_module(module), "OPTIMISED", False)]
+
+
 def load_method(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """A method's module and the settings that its name stands for; a name that ends in ``.py`` is a file of the user's own.
 

@@ -14,6 +14,7 @@ from ifrp_bench.errors import InputError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+CONDITIONS = ("raw", "stn", "oracle")
 
 
 class _Commands(click.Group):
@@ -50,6 +51,10 @@ def workers_option(function: Any) -> Any:
 def checkpoint_option(function: Any) -> Any:
     choice = click.Choice(["last", "best"])
     return click.option("--checkpoint", type=choice, default="last", show_default=True, help="The end of training, or the best on validation.")(function)
+
+
+def aligner_option(function: Any) -> Any:
+    return click.option("--aligner", type=FOLDER, help="The run that aligns for the condition stn. [default: runs/DATA/aligner]")(function)
 
 
 def styles_option(function: Any) -> Any:
@@ -156,7 +161,7 @@ def verify(data: Path, faces: Path | None, sample: int, styles: Path | None, dev
 
 @cli.command()
 @click.option("--method", default="ifrp", show_default=True, metavar="NAME|FILE", help="A method or ablation (`ifrp-bench list`), or a file of your own.")
-@click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="A data set that `synth` made.")
+@click.option("--data", type=FOLDER, help="A data set that `synth` made. [default: data/demo; with --resume the run's own, under data/]")
 @click.option("--out", type=FOLDER, help="The run's folder. [default: runs/DATA/METHOD]")
 @click.option("--preset", help="Length and options: paper, short, cpu, smoke. [default: smoke on data/demo; else short on a GPU, cpu on a CPU]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.")
@@ -166,7 +171,8 @@ def verify(data: Path, faces: Path | None, sample: int, styles: Path | None, dev
 @device_option
 @quiet_option
 def train(
-    method: str, data: Path, out: Path | None, preset: str | None, settings: tuple[str, ...], seed: int, resume: bool, dry_run: bool, device: str, quiet: bool,
+    method: str, data: Path | None, out: Path | None, preset: str | None, settings: tuple[str, ...], seed: int, resume: bool, dry_run: bool, device: str,
+    quiet: bool,
 ) -> None:
     """Train a method on a data set.
 
@@ -193,15 +199,17 @@ def train(
         there = open_run(out)
         method, chosen = there.method, there.info["loop"] | there.info["config"]
         module, _ = load_method(method)
+        data = data or Path("data") / there.info["data"]
     else:
         module, chosen = load_method(method)
-        if not module.TRAINABLE:
+        if not module.TRAINABLE and not getattr(module, "OPTIMISED", False):
             raise InputError(f"{method} is not trained: it is a row that says how hard a data set is")
+        data = data or Path("data/demo")
         presets = getattr(module, "PRESETS", {})
         name = preset or ("smoke" if data == Path("data/demo") else "cpu" if device == "cpu" else "short")
-        if name not in presets:
+        if name not in presets and (preset or presets):
             raise InputError(f"preset {name!r} is none of {method}'s: {', '.join(presets) or 'it has none'}")
-        chosen = presets[name] | chosen | {"seed": seed} | length_given(parse_settings(settings))
+        chosen = presets.get(name, {}) | chosen | {"seed": seed} | length_given(parse_settings(settings))
     dataset = open_dataset(data)
     out = out or Path("runs") / data.name / Path(method).stem
     if dry_run:
@@ -209,6 +217,9 @@ def train(
         return
     run = run_training(module, method, chosen, dataset, out, device=device, quiet=quiet)
     if int(os.environ.get("RANK", "0")):   # of several processes one speaks
+        return
+    if getattr(module, "OPTIMISED", False):
+        click.echo(f"{out}: {method} is not trained; it optimises each face when `ifrp-bench eval` or `destylize --split` uses the run")
         return
     facts = run.summary()
     click.echo(
@@ -236,16 +247,17 @@ def length_given(settings: dict[str, Any]) -> dict[str, Any]:
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Instead of pictures: a data set's split, into RUN/recovered/.")
 @click.option("--data", type=FOLDER, help="The data set of --split. [default: the one named in the run, under data/]")
 @click.option(
-    "--condition", type=click.Choice(["raw", "oracle"]), default="raw", show_default=True,
-    help="With --split: the SF as it is, or brought upright with its stored warp.",
+    "--condition", type=click.Choice(CONDITIONS), default="raw", show_default=True,
+    help="With --split: the SF as it is, brought upright by an aligner, or with its stored warp.",
 )
+@aligner_option
 @checkpoint_option
 @click.option("--bf16", is_flag=True, help="Faster, within a few grey levels; pictures only.")
 @device_option
 @quiet_option
 def destylize(
-    run: Path, pictures: tuple[Path, ...], out: Path | None, crop: str, split: str | None, data: Path | None, condition: str, checkpoint: str,
-    bf16: bool, device: str, quiet: bool,
+    run: Path, pictures: tuple[Path, ...], out: Path | None, crop: str, split: str | None, data: Path | None, condition: str,
+    aligner: Path | None, checkpoint: str, bf16: bool, device: str, quiet: bool,
 ) -> None:
     """Recover real faces with a trained run: from any pictures, paintings and sketches included, or from a split of a data set.
 
@@ -256,7 +268,7 @@ def destylize(
       ifrp-bench destylize runs/demo/ifrp portrait.jpg sketch.png --out recovered
       ifrp-bench destylize runs/lfw/ifrp --split test --data data/lfw
     """
-    from ifrp_bench.destylize import load_trained, recover_pictures, recover_split, write_results
+    from ifrp_bench.destylize import Task, load_trained, recover_pictures, recover_split, write_results
     from ifrp_bench.runs import open_run
     from ifrp_bench.shards import open_dataset
 
@@ -264,9 +276,9 @@ def destylize(
         raise click.UsageError("name pictures, or a split of a data set with --split")
     there, device = open_run(run), pick_device(device)
     if split:
-        folder = recover_split(
-            there, open_dataset(data or Path("data") / there.info["data"]), split=split, condition=condition, checkpoint=checkpoint, device=device, quiet=quiet
-        )
+        dataset = open_dataset(data or Path("data") / there.info["data"])
+        task = Task(dataset, condition, open_aligner(condition, aligner, dataset.root), split, device, quiet)
+        folder = recover_split(there, task, checkpoint=checkpoint)
         click.echo(f"{folder}: recovered faces of {split}, {condition}; look at {folder / 'preview.png'} (stylized, recovered, real)")
         return
     trained = load_trained(there, checkpoint=checkpoint, device=device)
@@ -280,52 +292,182 @@ def destylize(
 @cli.command("eval")
 @click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN]...")
 @click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set whose test split is evaluated.")
-@click.option("--metrics", metavar="psnr,ssim,frr,fcr", help="Only these. [default: psnr,ssim, and with a recogniser all]")
-@click.option("--recogniser", metavar="facenet|FILE.onnx", help="For frr and fcr: what fetch placed, or an ONNX file with a card (FILE.json) beside it.")
+@click.option("--metrics", metavar="psnr,ssim,frr,fcr,vr,residual", help="Only these. [default: all but residual, what the STNs left of the misalignment]")
 @click.option(
-    "--condition", "conditions", type=click.Choice(["raw", "oracle"]), multiple=True, default=("raw",), show_default=True,
-    help="What methods see; may be repeated.",
+    "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True,
+    help="For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), or an ONNX file with a card (FILE.json) beside it.",
 )
+@click.option(
+    "--condition", "conditions", type=click.Choice(CONDITIONS), multiple=True, default=("raw",), show_default=True,
+    help="What methods see; may be repeated: the SF as it is, brought upright by an aligner, or with its stored warp.",
+)
+@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@click.option("--recovered", multiple=True, metavar="[NAME=]DIR", help="Faces recovered by another system, named as `pictures` names the SFs; may be repeated.")
+@aligner_option
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
 @device_option
 @quiet_option
 def evaluate(
-    runs: tuple[Path, ...], data: Path, metrics: str | None, recogniser: str | None, conditions: tuple[str, ...], out: Path | None, device: str, quiet: bool,
+    runs: tuple[Path, ...], data: Path, metrics: str | None, recogniser: str, conditions: tuple[str, ...], sketches: Path | None, recovered: tuple[str, ...],
+    aligner: Path | None, out: Path | None, device: str, quiet: bool,
 ) -> None:
-    """Score trained runs and the difficulty rows (copy, mean-face, nearest-face) on a test split, and write tables.
+    """Score trained runs and the difficulty rows (copy, mean-face, nearest-face) on a test split, and write tables and a report.
 
-    Without RUN, all of runs/DATA/. Recovered faces and embeddings that are there already are used again.
+    Without RUN, all of runs/DATA/. What was recovered, scored and embedded before is used again. Several processes share the work:
+    `torchrun --nproc-per-node 2 -m ifrp_bench eval ...`.
 
     \b
     Examples:
       ifrp-bench eval
+      ifrp-bench eval --metrics frr,fcr
       ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser mobilefacenet.onnx --condition raw --condition oracle
+      ifrp-bench eval --data data/lfw --recovered theirs=recovered_by_them --sketches data/sketches
     """
-    from ifrp_bench.catalog import method_names, load_method
-    from ifrp_bench.destylize import recover_split, recover_untrained
-    from ifrp_bench.evaluate import METRICS, Entry, evaluate as score
-    from ifrp_bench.nets.recogniser import open_recogniser
+    from ifrp_bench.evaluate import DEFAULT
+    from ifrp_bench.paper import Evaluation, evaluate_all
+    from ifrp_bench.shards import open_dataset
+
+    out = out or Path("results") / data.name
+    folders = runs or tuple(sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json")))
+    wanted = Evaluation(
+        open_dataset(data), out, folders, conditions, tuple(name.strip() for name in metrics.split(",")) if metrics else DEFAULT, recogniser,
+        open_dataset(sketches) if sketches else None, tuple(named_folder(text) for text in recovered), open_aligner("".join(conditions), aligner, data),
+        pick_device(device), quiet,
+    )
+    show_tables(evaluate_all(wanted), out)
+
+
+@cli.command()
+@click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="A data set that `synth` made.")
+@click.option("--preset", default="smoke", show_default=True, help="Length of every training: paper, short, cpu, smoke.")
+@click.option("--methods", metavar="NAME,NAME", help="Only these. [default: aligner, the five baselines, the ablations and ifrp]")
+@click.option("--condition", "conditions", type=click.Choice(CONDITIONS), multiple=True, default=CONDITIONS, show_default=True)
+@click.option("--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True, help="As for eval.")
+@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
+@click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Time a few steps of each method, say how long all will take, and stop.")
+@device_option
+@quiet_option
+def paper(
+    data: Path, preset: str, methods: str | None, conditions: tuple[str, ...], recogniser: str, sketches: Path | None, runs: Path | None, out: Path | None,
+    seed: int, dry_run: bool, device: str, quiet: bool,
+) -> None:
+    """The whole comparison in one command: train every method that lacks a finished run, evaluate all under the three conditions, write tables and
+    the report. Stopped anywhere, the same command goes on.
+
+    \b
+    Examples:
+      ifrp-bench paper --dry-run
+      ifrp-bench paper --data data/lfw --preset cpu --recogniser mobilefacenet.onnx
+    """
+    from ifrp_bench.paper import METHODS, Evaluation, Paper, estimate, evaluate_all, train_all
     from ifrp_bench.runs import open_run
     from ifrp_bench.shards import open_dataset
-    from ifrp_bench.tables import write_tables
 
-    dataset, out, device = open_dataset(data), out or Path("results") / data.name, pick_device(device)
-    embedder = open_recogniser(recogniser, device) if recogniser else None
-    chosen = tuple(name.strip() for name in metrics.split(",")) if metrics else METRICS if embedder else ("psnr", "ssim")
-    folders = runs or tuple(sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json")))
-    entries = []
-    for condition in conditions:
-        for name in (name for name in method_names() if not load_method(name)[0].TRAINABLE):
-            folder = recover_untrained(name, dataset, out / "recovered", condition=condition, device=device, quiet=quiet)
-            entries.append(Entry(name, "", condition, folder))
-        for root in folders:
-            run = open_run(root)
-            entries.append(Entry(Path(run.method).stem, root.name, condition, recover_split(run, dataset, condition=condition, device=device, quiet=quiet)))
-    score(entries, dataset, out, metrics=chosen, recogniser=embedder, quiet=quiet)
-    for path in write_tables(out):
-        if path.suffix == ".md" and path.stem != "styles":
-            click.echo(path.read_text())
-    click.echo(f"{out}: scores.csv, results.json, tables/")
+    dataset, device = open_dataset(data), pick_device(device)
+    chosen = tuple(name.strip() for name in methods.split(",")) if methods else METHODS
+    if "stn" in conditions and "aligner" not in chosen:
+        chosen = ("aligner", *chosen)
+    wanted = Paper(dataset, runs or Path("runs") / data.name, chosen, preset, seed, device, quiet)
+    seconds = estimate(wanted, click.echo)
+    click.echo(f"about {seconds / 60:.0f} minutes of training; the evaluation comes after it")
+    if dry_run:
+        return
+    folders = train_all(wanted)
+    out = out or Path("results") / data.name
+    aligner = open_run(wanted.root("aligner")) if "aligner" in chosen else None
+    tables = evaluate_all(Evaluation(
+        dataset, out, tuple(folders), conditions, recogniser=recogniser, sketches=open_dataset(sketches) if sketches else None, aligner=aligner,
+        device=device, quiet=quiet,
+    ))
+    show_tables(tables, out)
+
+
+def show_tables(written: list[Path], out: Path) -> None:
+    """Print Tables 1 and 2 and where the rest is."""
+    for path in written:
+        if path.suffix == ".md" and path.stem in ("table1", "table2"):
+            click.echo(path.read_text(encoding="utf-8"))
+    if written:
+        click.echo(f"{out}: scores.csv, results.json, tables/; look at {out / 'report.html'}")
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """``NAME=DIR`` or ``DIR``, which is its own name."""
+    name, equals, folder = text.partition("=")
+    path = Path(folder if equals else text)
+    return (name if equals else path.name), path
+
+
+def open_aligner(condition: str, aligner: Path | None, data: Path) -> Any:
+    """The run that aligns, where a condition wants one. Raises InputError that says how to train it."""
+    from ifrp_bench.runs import open_run
+
+    return open_run(aligner or Path("runs") / data.name / "aligner") if "stn" in condition else None
+
+
+@cli.command()
+@click.argument("results", type=FOLDER)
+def report(results: Path) -> None:
+    """Write tables and the report of a results folder again, from its scores.
+
+    \b
+    Example:
+      ifrp-bench report results/demo
+    """
+    from ifrp_bench.paper import write_results
+
+    click.echo(f"look at {write_results(results)[-1]}")
+
+
+@cli.command("import-pairs")
+@click.option("--stylized", type=FOLDER, multiple=True, required=True, help="Drawings; a file has the name of its photograph. May be repeated, with --real.")
+@click.option("--real", type=FOLDER, multiple=True, required=True, help="Photographs.")
+@click.option("--style", default="sketch", show_default=True, help="What the drawings are called.")
+@click.option("--misalignment", default="lab", show_default=True, help="The tier by which drawings are turned and moved: none, mild, rotation, lab.")
+@click.option("--out", type=FOLDER, help="Where to write. [default: data/STYLE]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@workers_option
+@quiet_option
+def import_pairs(
+    stylized: tuple[Path, ...], real: tuple[Path, ...], style: str, misalignment: str, out: Path | None, seed: int, workers: int | None, quiet: bool,
+) -> None:
+    """Make a test-only data set of photographs and drawings of the same people (CUFS, CUFSF), for `eval --sketches`.
+
+    \b
+    Example:
+      ifrp-bench import-pairs --stylized AR/sketches --real AR/photos --stylized CUHK/sketches --real CUHK/photos --out data/sketches
+    """
+    from ifrp_bench.exchange import import_pairs as make
+    from ifrp_bench.workers import default_workers
+
+    out = out or Path("data") / style
+    made = make(
+        stylized, real, out, style=style, misalignment=misalignment, seed=seed, workers=default_workers() if workers is None else workers, quiet=quiet
+    )
+    click.echo(f"{out}: {made.info['counts']['test']['pairs']} pairs; look at {out / 'preview.png'}; left out: {out / 'skipped.csv'}")
+
+
+@cli.command()
+@click.argument("data", type=FOLDER, default=Path("data/demo"))
+@click.option("--out", type=FOLDER, required=True, help="Gets stylized/ and real/.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--condition", type=click.Choice(["raw", "oracle"]), default="raw", show_default=True, help="oracle: brought upright with the stored warp.")
+@quiet_option
+def pictures(data: Path, out: Path, split: str, condition: str, quiet: bool) -> None:
+    """Write a split's stylized and real faces as PNG files named by their id, for other systems to work on; `eval --recovered` takes what they make.
+
+    \b
+    Example:
+      ifrp-bench pictures data/lfw --out lfw-pictures
+    """
+    from ifrp_bench.exchange import write_pictures
+    from ifrp_bench.shards import open_dataset
+
+    count = write_pictures(open_dataset(data), out, split=split, condition=condition, quiet=quiet)
+    click.echo(f"{out}: {count} stylized faces and as many real ones; return recovered faces under the same names")
 
 
 @cli.command()
@@ -473,18 +615,19 @@ def list_all(as_json: bool) -> None:
 @cli.command()
 @click.option("--out", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set; the run goes to runs/demo/ifrp.")
 @click.option("--run", "run_folder", type=FOLDER, default=Path("runs/demo/ifrp"), show_default=True, help="The run.")
+@click.option("--results", type=FOLDER, default=Path("results/demo"), show_default=True, help="Scores, tables and the report.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the training, e.g. steps=40.")
 @device_option
 @quiet_option
 @click.pass_context
-def demo(ctx: click.Context, out: Path, run_folder: Path, settings: tuple[str, ...], device: str, quiet: bool) -> None:
+def demo(ctx: click.Context, out: Path, run_folder: Path, results: Path, settings: tuple[str, ...], device: str, quiet: bool) -> None:
     """Everything that there is, small, on rendered faces: make the demo data set, check it, train IFRP on it, recover faces of people whom
-    it has never seen, and say what to look at.
+    it has never seen, score them beside the difficulty rows, and write tables and a report to look at.
     """
     ctx.invoke(synth, recipe="demo", out=out, device=device, quiet=quiet)
     ctx.invoke(verify, data=out, device=device, quiet=quiet)
     ctx.invoke(train, data=out, out=run_folder, preset="smoke", settings=settings, device=device, quiet=quiet)
-    ctx.invoke(destylize, run=run_folder, split="test", data=out, device=device, quiet=quiet)
+    ctx.invoke(evaluate, runs=(run_folder,), data=out, out=results, device=device, quiet=quiet)
 
 
 def pick_device(name: str) -> str:

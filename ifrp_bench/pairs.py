@@ -98,6 +98,8 @@ def open_source(recipe: Recipe, faces: Path | None, *, landmarks: Path, workers:
         from ifrp_bench.sources import procedural
 
         return procedural.open_source(recipe, device=device)
+    if recipe.source == "pairs":
+        raise InputError(f"recipe {recipe.name} holds pairs from elsewhere; `ifrp-bench import-pairs` makes such a data set, there is nothing to render")
     if faces is None:
         wanted = "CelebA's folder" if recipe.source == "celeba" else "a folder of photographs"
         raise InputError(f"recipe {recipe.name} wants {wanted}: name it with --faces DIR (recipe `demo` needs none)")

@@ -52,6 +52,13 @@ class Processes:
         """The first process's answer, everywhere."""
         return bool(self.mean(torch.tensor(float(answer and self.first), device=self.device))) if self.world > 1 else answer
 
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.world > 1:
+            from accelerate.utils import wait_for_everyone
+
+            wait_for_everyone()
+
     def prepare(self, network: nn.Module) -> nn.Module:
         """The network with batch statistics over all processes."""
         return synchronized(network) if self.world > 1 else network

@@ -10,7 +10,7 @@ from ifrp_bench.settings import nearest, parse_settings
 from ifrp_bench.stylize import NAMES, PRECISIONS, SEEN, package_folder
 from ifrp_bench.warp import BORDERS, FACE_PX, TIERS
 
-SOURCES = ("celeba", "folder", "procedural")
+SOURCES = ("celeba", "folder", "procedural", "pairs")   # pairs: found, not made, by `ifrp-bench import-pairs`
 SPLITS = ("identity", "random-image")
 AUTO = "auto"
 

@@ -79,6 +79,11 @@ class Run:
         """Of a checkpoint's tensors."""
         return str(json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["sha256"])
 
+    def progress(self, name: str) -> dict[str, int]:
+        """``step`` and ``steps`` of a checkpoint, its tensors unread."""
+        state = json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["state"]
+        return {key: int(state[key]) for key in ("step", "steps")}
+
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint. Raises RunError for one with values that are not finite: the one before it stays."""
         tensors: dict[str, Tensor] = {}

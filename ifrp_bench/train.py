@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ifrp_bench import memory
-from ifrp_bench.batches import Batches, load_split
+from ifrp_bench.batches import Batches, Unpaired, load_split, steps_per_epoch
 from ifrp_bench.compiler import compiler
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import as_faces, as_pictures, tile, to_pictures, write_png
@@ -34,6 +34,7 @@ from ifrp_bench.weights import locked
 
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
 LOG_LINES = 400   # in the whole run
+TIMED_PLACES = (0.05, 0.25, 0.45, 0.65, 0.85)   # of a training, for an estimate
 PICTURES = 8   # columns of the sheet of validation faces
 
 
@@ -56,12 +57,16 @@ class Loop:
     def __post_init__(self) -> None:
         if (self.epochs > 0) == (self.steps > 0):
             raise InputError(f"epochs {self.epochs} and steps {self.steps}: one of them says how long to train, the other is 0")
-        if self.batch_size < 2:
-            raise InputError(f"batch_size {self.batch_size}: at least 2, for the statistics of batch normalisation")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size {self.batch_size}: at least 1")
         if not 0 <= self.ema < 1 or not 0 <= self.colour_maps <= 1:
             raise InputError(f"ema {self.ema} is in [0, 1), colour_maps {self.colour_maps} in [0, 1]")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile {self.compile!r} is none of auto, on, off")
+
+    def length(self, steps_per_epoch: int) -> int:
+        """Steps of the whole run."""
+        return self.steps or max(1, round(self.epochs * steps_per_epoch))
 
 
 def train(
@@ -73,11 +78,24 @@ def train(
     that are no longer finite, and memory that does not suffice.
     """
     memory.keep()
+    if getattr(module, "OPTIMISED", False):
+        return _set_up(module, method, settings, data, out, device)
     loop, config = split_settings(module, method, settings)
     processes = Processes(device)
     with locked(out) if processes.first else nullcontext():
         run = start_run(out, _info(method, module, loop, config, data, device, processes))
         return _Training(module, loop, config, run, data, processes, quiet).run_to_the_end()
+
+
+def _set_up(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, out: Path, device: str) -> Run:
+    """A run of a method that optimises each face when it is used: its settings, and a checkpoint with nothing in it."""
+    loop, config = split_settings(module, method, {"steps": 1} | settings)
+    with locked(out):
+        run = start_run(out, _info(method, module, loop, config, data, device, Processes(device)))
+        if not run.has("last"):
+            run.save("last", {"step": 1, "steps": 1, "seconds": 0.0, "averaged": False, "method": {}})
+            run.log(step=1, seconds=0.0)
+    return run
 
 
 def split_settings(module: ModuleType, method: str, settings: dict[str, Any]) -> tuple[Loop, Any]:
@@ -91,12 +109,39 @@ def split_settings(module: ModuleType, method: str, settings: dict[str, Any]) ->
 
 def describe(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset) -> str:
     """The resolved settings and the length, for a dry run."""
-    loop, config = split_settings(module, method, settings)
     pairs = int(data.info["counts"]["train"]["pairs"])
-    per_epoch = max(1, pairs // loop.batch_size)
-    steps = loop.steps or max(1, round(loop.epochs * per_epoch))
+    if getattr(module, "OPTIMISED", False):
+        loop, config = split_settings(module, method, {"steps": 1} | settings)
+        return "\n".join([*(f"{key} = {value}" for key, value in asdict(config).items()), f"{method}: not trained, each face is optimised when it is used"])
+    loop, config = split_settings(module, method, settings)
+    per_epoch = steps_per_epoch(pairs, loop.batch_size)
+    steps = loop.length(per_epoch)
     lines = [f"{key} = {value}" for key, value in (asdict(loop) | asdict(config)).items()]
     return "\n".join([*lines, f"{method}: {steps} steps of {loop.batch_size} pairs, {steps / per_epoch:.1f} epochs of {pairs} pairs"])
+
+
+def time_steps(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, device: str, timed: int = 2) -> tuple[float, int]:
+    """Seconds a step and the steps of the whole run: medians of a few steps on validation faces; of a method that grows at places all
+    over the training, whose mean counts."""
+    memory.keep()
+    loop, config = split_settings(module, method, settings)
+    pairs = int(data.info["counts"]["train"]["pairs"])
+    steps = loop.length(steps_per_epoch(pairs, loop.batch_size))
+    split = load_split(data, "val", device)
+    batch = split.pairs(torch.arange(loop.batch_size, device=device) % len(split))
+    running: Method = module.build(config, Setup(device, steps, loop.seed, validation=batch))
+    seconds = []
+    for place in TIMED_PLACES if hasattr(running, "stage") else TIMED_PLACES[-1:]:
+        taken = []
+        for _ in range(timed + 1):
+            if hasattr(running, "done"):
+                running.done = int(place * steps)
+            started = time.perf_counter()
+            for value in running.step(batch).values():
+                float(value)   # a GPU's step is over when its losses are there
+            taken.append(time.perf_counter() - started)
+        seconds.append(float(np.median(taken[1:])))
+    return float(np.mean(seconds)), steps
 
 
 def _info(method: str, module: ModuleType, loop: Loop, config: Any, data: Dataset, device: str, processes: Processes) -> dict[str, Any]:
@@ -115,10 +160,12 @@ class _Training:
         self.quiet = quiet or not processes.first
         if loop.batch_size % processes.world:
             raise InputError(f"batch_size {loop.batch_size} is not a multiple of the {processes.world} processes")
-        train_split = load_split(data, "train", self.device)
-        self.validation = load_split(data, "val", self.device).first(VALIDATION_ROWS)
-        self.batches = Batches(train_split, loop.batch_size, loop.seed, loop.mirror, loop.colour_maps, processes.rank, processes.world)
-        self.steps = loop.steps or max(1, round(loop.epochs * self.batches.steps_per_epoch))
+        aligned = getattr(module, "ALIGNED", False)
+        train_split = load_split(data, "train", self.device, aligned=aligned)
+        self.validation = load_split(data, "val", self.device, aligned=aligned).first(VALIDATION_ROWS)
+        batches = Batches if module.PAIRED else Unpaired
+        self.batches = batches(train_split, loop.batch_size, loop.seed, loop.mirror, loop.colour_maps, processes.rank, processes.world)
+        self.steps = loop.length(self.batches.steps_per_epoch)
         setup = Setup(
             self.device, self.steps, loop.seed, compiler(self.device, loop.compile), processes.average, processes.prepare,
             self.validation.pairs(torch.arange(min(64, len(self.validation)), device=self.device)),

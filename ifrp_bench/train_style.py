@@ -24,18 +24,12 @@ from ifrp_bench.draws import generator
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import PictureError, read_picture, to_faces
 from ifrp_bench.nets.transformer import Transformer
-from ifrp_bench.nets.vgg import Features, gram, open_features
+from ifrp_bench.nets.vgg import Features, gram, loss_layers, open_features
 from ifrp_bench.sources import Face, Source
 from ifrp_bench.stylize import Style, check_picture, load_net
 from ifrp_bench.warp import draw_misalignment, face_window
 from ifrp_bench.weights import load_state, save_state, sha256_of, write_whole
 
-# Content and style layers by what the feature file reaches: Johnson's for VGG-16; up to relu3_1 the first layer of each block
-LAYERS = {
-    "vgg16": (("relu3_3",), ("relu1_2", "relu2_2", "relu3_3", "relu4_3")),
-    "vgg19": (("relu4_2",), ("relu1_1", "relu2_1", "relu3_1", "relu4_1")),
-    "": (("relu3_1",), ("relu1_1", "relu2_1", "relu3_1")),
-}
 HELD_OUT = 48   # faces that the losses before and after are measured on
 CHECKPOINT_SECONDS = 60
 
@@ -70,7 +64,7 @@ class Losses:
 
     def __init__(self, features: Features, painting: Tensor, photographs: Tensor) -> None:
         self.features = features
-        self.content_layers, self.style_layers = LAYERS.get(features.name, LAYERS[""])
+        self.content_layers, self.style_layers = loss_layers(features)
         with torch.no_grad():
             targets = features(painting, self.style_layers)
             self.grams = {name: gram(value) for name, value in targets.items()}   # (1, C, C)

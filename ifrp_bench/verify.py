@@ -119,6 +119,9 @@ def _manifest(dataset: Dataset, shards: dict[str, Shard]) -> Iterator[str]:
 
 def _rerender(dataset: Dataset, recipe: Recipe, faces: Path | None, styles: Path | None, device: str, sample: int, report: Report) -> None:
     """Make a sample of faces again, from the recipe, and compare pixel by pixel; and hold the face list to its hash."""
+    if recipe.source == "pairs":
+        report.notes.append("the pairs come from elsewhere: none was rendered again")
+        return
     where = faces or (Path(dataset.info["faces"]) if dataset.info["faces"] else None)
     if where is not None and not where.is_dir():
         report.notes.append(f"no pair was rendered again: the faces are no longer at {where}; say where they are with --faces")

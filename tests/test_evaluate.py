@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,9 +14,10 @@ import pytest
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.evaluate import Entry, evaluate
+from ifrp_bench.metrics.retrieval import rank_queries, verified
 from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.shards import open_dataset, read_shard, write_recovered
-from ifrp_bench.tables import check_one, escape, holm, interval, paired_test, read_scores, write_tables
+from ifrp_bench.tables import Column, check_one, escape, holm, intervals, paired_test, read_scores, summarize, write_tables
 from tests.conftest import run
 
 
@@ -47,7 +49,7 @@ def test_every_row_says_what_it_is_of(results, tiny):
     assert {"psnr_db", "ssim", "ssim_rgb", "rank", "hit_top5", "cosine"} <= set(frame)
     assert len(read_scores(results, "consistency.csv")) == 56 * 3 * 3 * 2
     facts = json.loads((results / "results.json").read_text())
-    assert facts["recogniser_sha256"] and facts["metrics"] == ["psnr", "ssim", "frr", "fcr"]
+    assert facts["recogniser_sha256"] and facts["metrics"] == ["psnr", "ssim", "frr", "fcr", "vr"]
 
 
 def test_recovered_faces_that_are_the_real_ones_score_perfectly(tiny, pixels, tmp_path):
@@ -73,16 +75,16 @@ def test_only_what_is_asked_for_is_computed(tiny, tmp_path):
 
 def test_tables_are_there_in_three_forms_and_the_paper_has_a_column_of_its_own(results):
     names = {path.name for path in (results / "tables").iterdir()}
-    assert names == {f"{table}.{kind}" for table in ("table1", "table2", "styles") for kind in ("csv", "md", "tex")}
+    assert names == {f"{table}{kind}" for table in ("table1", "table2", "table3", "styles", "conditions", "consistency") for kind in (".csv", "-printed.csv", ".md", ".tex")}
     tidy = pd.read_csv(results / "tables" / "table1.csv")
     assert {"mean", "low", "high", "reported", "best"} <= set(tidy) and (tidy["low"] <= tidy["mean"]).all() and (tidy["mean"] <= tidy["high"]).all()
     text = (results / "tables" / "table1.tex").read_text()
-    assert r"\toprule" in text and r"\num{" in text and r"95 \%" in text and text.count(r"\\") == 7
+    assert r"\toprule" in text and r"\num{" in text and r"95 \%" in text and text.count(r"\\") == 4   # a header and three methods: the paper's conditions alone
     assert "**" in (results / "tables" / "table2.md").read_text()
 
 
-def test_embeddings_are_kept_and_a_broken_one_is_made_again(results, tiny, pixels):
-    kept = sorted((results / "embeddings").iterdir())
+def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, tiny, pixels):
+    kept = sorted((results / "kept").iterdir())
     stamps = {path: path.stat().st_mtime_ns for path in kept}
     kept[0].write_bytes(b"cut")
     before = (results / "scores.csv").read_bytes()
@@ -92,7 +94,7 @@ def test_embeddings_are_kept_and_a_broken_one_is_made_again(results, tiny, pixel
 
 
 @pytest.mark.parametrize("options, word", [
-    (("--metrics", "psnr,lpips"), "'lpips' is none of"), (("--metrics", "frr"), "need a recogniser"), (("--recogniser", "vggface"), "expected facenet or an .onnx"),
+    (("--metrics", "psnr,lpips"), "'lpips' is none of"), (("--recogniser", "vggface"), "expected builtin, facenet, or an .onnx"), (("--condition", "stn"), "no run here"),
     (("--data", "nowhere"), "no data set here"),
 ])
 def test_mistakes_are_one_line_and_write_no_results(tiny, tmp_path, options, word):
@@ -116,7 +118,7 @@ def test_recovered_shards_that_do_not_fit_are_named(tiny, tmp_path, how, word):
             file["recovered"] = faces[1:] if how == "short" else faces.astype(np.float32)
     with pytest.raises(InputError, match=word) as caught:
         evaluate([Entry("x", "", "raw", tmp_path / "made")], data, tmp_path / "out", metrics=("psnr",), quiet=True)
-    assert path.name in str(caught.value) and not (tmp_path / "out").exists()
+    assert path.name in str(caught.value) and not (tmp_path / "out" / "scores.csv").exists()
 
 
 def test_tables_refuse_to_mix_data_sets(results):
@@ -131,9 +133,9 @@ def test_tables_refuse_to_mix_data_sets(results):
 
 def test_the_bootstrap_interval_covers_as_it_should():
     draws = np.random.default_rng(0)
-    covered = sum(low <= 0 <= high for low, high in (interval(draws.normal(size=40), seed) for seed in range(100)))
+    covered = sum(low <= 0 <= high for low, high in intervals([draws.normal(size=40) for _ in range(100)]))
     assert 87 <= covered <= 100
-    assert interval(np.array([2.0, 2.0])) == (2.0, 2.0)
+    assert intervals([np.array([2.0, 2.0]), np.array([])])[0] == (2.0, 2.0)
 
 
 def test_paired_tests_by_hand():
@@ -146,3 +148,67 @@ def test_paired_tests_by_hand():
 
 def test_latex_is_escaped():
     assert escape("50 % of_it & {more}") == r"50 \% of\_it \& \{more\}"
+
+
+def test_two_processes_find_the_same_numbers_as_one(tiny, tmp_path):
+    """Identical files, no face twice; under torchrun each process has one thread."""
+    for out, start in (("one", ["-m", "ifrp_bench"]), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "ifrp_bench"])):
+        command = [sys.executable, *start, "eval", "--data", tiny, "--device", "cpu", "--condition", "raw", "--condition", "oracle", "--out", tmp_path / out, "--quiet"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("| method |") == 2   # one process speaks
+    for name in ("scores.csv", "consistency.csv", "tables/table1.tex", "tables/conditions.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_run_is_not_tested_on_people_it_may_have_been_trained_on(tiny, tmp_path):
+    other = shutil.copytree(tiny, tmp_path / "other")
+    info = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps(info | {"faces_sha256": "another"}))
+    run("train", "--method", "srn", "--data", other, "--set", "steps=1", "--set", "epochs=0.0", "--set", "batch_size=2", "--set", "ema=0.0", "--preset", "smoke",
+        "--out", tmp_path / "run", "--quiet")
+    assert "trained on another data set" in run("eval", tmp_path / "run", "--data", tiny, "--metrics", "psnr", "--out", tmp_path / "out", exit_code=1)
+
+
+def test_chance_is_chance_and_one_face_is_always_found():
+    draws = np.random.default_rng(0)
+    vectors = draws.normal(size=(2, 1000, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    hits = rank_queries(vectors[0], vectors[1], np.arange(1000)).hit
+    assert hits.sum() <= 5 + 3 * np.sqrt(5)   # 0.5 % of 1,000, three standard deviations
+    alone = rank_queries(vectors[0, :3], vectors[1, :1], np.zeros(3, int))
+    assert alone.rank.tolist() == [1, 1, 1] and alone.nearest.tolist() == [[0]] * 3
+    assert verified(vectors[0, :2], vectors[1, :1], np.zeros(2, int), np.zeros(1)).all()   # nobody else: no impostor
+
+
+def test_equal_faces_tie_and_the_lower_index_stands_first():
+    face = np.ones((1, 64), np.float32) / 8
+    ranks = rank_queries(face.repeat(9, 0), face.repeat(9, 0), np.arange(9))
+    assert ranks.rank.tolist() == list(range(1, 10)) and ranks.ties == 9
+
+
+def test_second_place_is_underlined_only_where_it_is_told_from_the_third():
+    people = np.arange(60)
+    rows = []
+    for method, score in (("a", 30.0), ("b", 20.0), ("c", 10.0), ("d", 10.0)):
+        noise = np.random.default_rng(len(rows)).normal(size=60)
+        rows.append(pd.DataFrame({"method": method, "run": "", "condition": "raw", "style": "candy", "seen": True, "face": people.astype(str), "identity": people,
+                                  "psnr_db": score + noise}))
+    frame = pd.concat(rows)
+    column = Column("psnr seen", "psnr_db", lambda part: part["seen"])
+    table = summarize(frame, [column]).set_index("method")
+    assert table["best"].to_dict() == {"a": True, "b": False, "c": False, "d": False} and table["second"].to_dict() == {"a": False, "b": True, "c": False, "d": False}
+    table = summarize(frame[frame["method"] != "b"], [column]).set_index("method")
+    assert not table["second"].any()
+    assert summarize(frame, [replace(column, lower=True)]).set_index("method")["best"].to_dict() == {"a": False, "b": False, "c": True, "d": True}
+
+
+def test_tables_compile(results):
+    latex = shutil.which("pdflatex")
+    if not latex:
+        pytest.skip("no pdflatex")
+    body = "\n".join(path.read_text() for path in sorted((results / "tables").glob("*.tex")))
+    source = r"\documentclass{article}\usepackage[margin=1cm]{geometry}\usepackage{booktabs,siunitx,graphicx}\begin{document}" + body + r"\end{document}"
+    (results / "all.tex").write_text(source)
+    done = subprocess.run([latex, "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=results, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

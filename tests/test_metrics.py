@@ -5,8 +5,10 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from ifrp_bench.metrics.alignment import residual
 from ifrp_bench.metrics.retrieval import match_characteristic, rank_queries, verification_rate
 from ifrp_bench.metrics.ssim import ssim, ssim_rgb
+from ifrp_bench.warp import Misalignment, face_window
 
 SETTINGS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
 
@@ -91,3 +93,18 @@ def test_cmc_and_verification_by_hand():
     impostor = np.arange(1000) / 1000
     rate, threshold = verification_rate(np.array([0.9995, 0.999, 0.5]), impostor)
     assert threshold == 0.998 and rate == pytest.approx(2 / 3)   # one impostor of a thousand is above it
+
+
+@pytest.mark.parametrize("angle", [-40.0, -12.0, -1.0, 0.0, 5.0, 25.0, 44.0])
+def test_the_residual_of_a_known_misalignment_is_found(frames, angle):
+    real = face_window(frames[0])
+    known = Misalignment(angle, 0.92, 0.03, -0.02)
+    found = residual(face_window(frames[0], known), real)
+    assert abs(found.angle_deg - angle) < 0.3 and abs(found.scale - 0.92) < 0.01
+    assert abs(found.shift_px - np.hypot(0.03 * 107, 0.02 * 133)) < 0.5
+
+
+def test_where_two_pictures_have_nothing_in_common_no_residual_is_found(frames):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    flat = np.full((128, 128, 3), 128, np.uint8)
+    assert np.isnan(residual(noise, face_window(frames[0])).angle_deg) and np.isnan(residual(flat, face_window(frames[0])).angle_deg)

@@ -90,6 +90,49 @@ def test_tensorboard_is_an_extra(tiny, tmp_path, monkeypatch):
     assert "ifrp-bench[tensorboard]" in run(*options, tmp_path / "other", exit_code=1)
 
 
+def test_resuming_finds_the_runs_own_data_set(tiny, tmp_path, monkeypatch):
+    shutil.copytree(tiny, tmp_path / "data" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    run("train", "--method", "srn", "--data", "data/tiny", "--out", "runs/srn", *SHORT, "--set", "steps=2", "--set", "validations=1")
+    assert "2 steps" in run("train", "--resume", "--out", "runs/srn", "--quiet")
+
+
+OWN = '''
+"""The mean of each picture's colours, learned to be scaled."""
+from dataclasses import dataclass
+import torch
+PAIRED = TRAINABLE = True
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+class Scale:
+    def __init__(self, config):
+        self.network, self.rate = torch.nn.Linear(1, 1), config.rate
+    def step(self, batch):
+        loss = (self.network(batch.stylized[..., None])[..., 0] - batch.real).square().mean()
+        for weight, gradient in zip(self.network.parameters(), torch.autograd.grad(loss, list(self.network.parameters()))):
+            weight.data -= self.rate * gradient
+        return {"pixel": loss.detach()}
+    def destylize(self, stylized):
+        return self.network(stylized[..., None])[..., 0].detach().clamp(0, 1)
+    def state(self):
+        return {"network": self.network.state_dict()}
+    def restore(self, state):
+        self.network.load_state_dict(state["network"])
+def build(config, setup):
+    return Scale(config)
+'''
+
+
+def test_a_method_of_ones_own_without_presets_is_trained_and_used(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    options = ("train", "--method", tmp_path / "mine.py", "--data", tiny, "--out", tmp_path / "run", "--set", "batch_size=4", "--quiet")
+    assert "one of them says how long" in run(*options, exit_code=1)
+    run(*options, "--set", "steps=3")
+    assert run("destylize", tmp_path / "run", "--split", "test", "--data", tiny, "--quiet")
+    assert list((tmp_path / "run" / "recovered").rglob("test-*.h5"))
+
+
 def test_a_finished_run_is_left_alone(finished, tiny):
     before = (finished[0] / "last-6.safetensors").stat().st_mtime_ns
     run("train", "--data", tiny, "--out", finished[0], *SHORT, "--set", "ema=0.9")

@@ -1,8 +1,10 @@
 """Methods that recover real faces from stylized ones, one module each; its name is the name on the command line and in the tables.
 
 A module has a frozen ``Config`` (every default with its origin), ``build(config, setup)``, ``PRESETS`` (settings by name, of the loop and of
-``Config``), and says whether it is ``PAIRED`` and ``TRAINABLE``. ``VARIANTS``, where there is one, names ablations: settings under a name of their
-own. A method does not know the loop that trains it.
+``Config``), and says whether it is ``PAIRED`` and ``TRAINABLE``. It may have ``VARIANTS`` (ablations: settings under a name of their own), ``ALIGNED`` (it
+is trained on SFs brought upright with their stored warps), ``OPTIMISED`` (not trained, it optimises each face when it is used), ``HEADLINE`` (the condition
+under which it stands in a paper's tables, ``raw`` if nothing is said), ``NOTE`` (what the tables' readers must know) and ``TABLE_ROW`` (False: it
+recovers no faces). A method does not know the loop that trains it.
 """
 
 from collections.abc import Callable, Iterable
@@ -84,9 +86,9 @@ class Setup:
         """bfloat16 where it is faster. Enter it anew in every step: it keeps its copies of the weights until it is left."""
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
-    def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, channels_last, ready for several processes."""
-        return self.prepare(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def place(self, network: nn.Module, memory_format: torch.memory_format = torch.channels_last) -> nn.Module:
+        """The network on the device, channels_last unless it is measured to be slower so, ready for several processes."""
+        return self.prepare(network).to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 class Method(Protocol):
@@ -125,6 +127,53 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
     }
     with torch.no_grad():
         optimizer.load_state_dict(optimizer.state_dict() | {"state": laid_out})
+
+
+class Learner:
+    """Networks with an optimiser each, by name: what adversarial baselines have in common. ``done`` counts the steps that schedules go by."""
+
+    def __init__(self, setup: Setup, networks: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]) -> None:
+        self.setup, self.networks, self.optimizers = setup, networks, optimizers
+        self.done = 0
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """One update of a named optimiser's parameters by a loss; gradients are averaged over the processes."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward()
+        self.setup.average(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+        optimizer.step()
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For every optimiser."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    @property
+    def part(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        return self.done / self.setup.steps
+
+    def state(self) -> dict[str, Any]:
+        """Weights, running statistics, optimisers and the counter."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimizers": {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()}, "done": self.done,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a ``state``."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, state["optimizers"][name])
+        self.done = state["done"]
+
+
+def to_unit(faces: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1], clamped, in float32."""
+    return (faces.float() / 2 + 0.5).clamp(0, 1)
 
 
 def training_of(setup: Setup, method: str) -> Training:

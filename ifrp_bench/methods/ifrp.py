@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ifrp_bench.errors import InputError
-from ifrp_bench.methods import Pairs, Setup, restore_optimizer
+from ifrp_bench.methods import Pairs, Setup, restore_optimizer, to_unit
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.identity import open_identity
-from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, matrices, transform
+from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, matrices, misplacement, transform
 from ifrp_bench.nets.upsampled import FrozenUpsampledConv, UpsampledConv, interleave, pixels_first
 
 PAIRED = True
@@ -461,32 +461,22 @@ class IFRP:
 
     def state(self) -> dict[str, Any]:
         """Weights, running statistics, optimisers, and the counters that schedules go by."""
-        networks = {"srn": self.network, "heads": self.grown.heads} | ({"dn": self.dn} if self.dn else {})
         return {
-            "networks": {name: network.state_dict() for name, network in networks.items()},   # type: ignore[union-attr]
+            "networks": {name: network.state_dict() for name, network in self._networks().items()},
             "optimizers": {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()},
             "done": self.done, "identity_weight": self.identity_weight,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``."""
-        networks = {"srn": self.network, "heads": self.grown.heads} | ({"dn": self.dn} if self.dn else {})
-        for name, network in networks.items():
-            network.load_state_dict(state["networks"][name])   # type: ignore[union-attr]
+        for name, network in self._networks().items():
+            network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, state["optimizers"][name])
         self.done, self.identity_weight = state["done"], state["identity_weight"]
 
-
-def to_unit(faces: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1], clamped."""
-    return (faces / 2 + 0.5).clamp(0, 1)
-
-
-def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared distance, in half-sides, between where two (N, 2, 3) maps take the points of the square [-1, 1]^2."""
-    difference = matrix - wanted
-    return (difference[:, :, :2].square().sum((1, 2)) / 3 + difference[:, :, 2].square().sum(1)).mean()   # 1/3: the mean of x^2 in [-1, 1]
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"srn": self.network, "heads": cast(nn.Module, self.grown.heads)} | ({"dn": self.dn} if self.dn else {})
 
 
 def build(config: Config, setup: Setup) -> IFRP:

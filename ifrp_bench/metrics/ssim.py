@@ -5,6 +5,7 @@ Gaussian, K 0.01 and 0.03, population covariance, the border of 5 px left out. T
 and many times faster than filtering picture by picture.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -28,8 +29,7 @@ def ssim_rgb(recovered: Tensor, real: Tensor, dtype: torch.dtype = torch.float64
     return _in_batches(recovered, real, lambda faces: faces.to(dtype).permute(0, 3, 1, 2))
 
 
-def _in_batches(recovered: Tensor, real: Tensor, planes: "object") -> Tensor:
-    assert callable(planes)
+def _in_batches(recovered: Tensor, real: Tensor, planes: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([_ssim(planes(x), planes(y)).double() for x, y in zip(recovered.split(BATCH), real.split(BATCH))])
 
 

@@ -1,19 +1,28 @@
-"""Face recognisers for evaluation: an ONNX file with a card, or FaceNet. Queries and gallery get the same fixed crop of the canonical frame, never a
-detector; no recogniser here is part of a training loss unless the user made it one, and then the tables say so.
+"""Face recognisers for evaluation: the embedded one, FaceNet, or an ONNX file with a card. Queries and gallery get the same fixed crop of the canonical
+frame, never a detector; no recogniser here is part of a training loss unless the user made it one, and then the tables say so.
+
+On a CPU faces are embedded one at a time, each on one thread: what a face gives depends on neither its neighbours nor the number of cores.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import nn
 
 from ifrp_bench.errors import InputError
+from ifrp_bench.images import to_faces
 from ifrp_bench.warp import TEMPLATE_PX, resample, similarity, window_to_frame
 from ifrp_bench.weights import sha256_of
+from ifrp_bench.workers import on_threads
 
-BATCH = 32   # faces a session sees at once
+GPU_BATCH = 256
+SAME = 0.9999   # cosine to the expected embedding of ``probe_face`` that passes as the same network
 CARD_FIELDS = ("name", "height_px", "width_px", "mean", "std", "template")
+NAMES = ("builtin", "facenet")
 
 
 class Recogniser(Protocol):
@@ -27,11 +36,49 @@ class Recogniser(Protocol):
         ...
 
 
+def probe_face() -> np.ndarray:
+    """A picture made of whole numbers alone, the same everywhere, uint8 (1, 128, 128, 3): what a recogniser's self-test looks at."""
+    y, x = np.mgrid[:128, :128]
+    planes = [(x * 3 + y * y // 16) % 256, (y * 2 + (x - 64) ** 2 // 32) % 256, ((x + y) * 2 + x * y // 64) % 256]
+    return np.stack(planes, 2).astype(np.uint8)[None]
+
+
+def check_recogniser(recogniser: Recogniser, expected: list[float]) -> None:
+    """Whether a recogniser gives what it gave when its card was written. Raises InputError where a library's release or a file changed it."""
+    found = recogniser.embed(probe_face())[0]
+    cosine = float(found @ np.asarray(expected, dtype=np.float32)) if len(found) == len(expected) else float("nan")
+    if not cosine >= SAME:
+        raise InputError(
+            f"the recogniser {recogniser.name} fails its self-test: cosine {cosine:.5f} to the embedding its card expects, at least {SAME} wanted; "
+            "its file, its card or the library that runs it has changed"
+        )
+
+
+class TorchRecogniser:
+    """A network from faces (N, 3, 128, 128) in [0, 1] to embeddings of unit length."""
+
+    def __init__(self, name: str, net: nn.Module, sha256: str, device: str = "cpu") -> None:
+        self.name, self.sha256, self.device = name, sha256, device
+        self.net = net.to(device)
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """(N, 128, 128, 3) to (N, D); in full float32 on a GPU too."""
+        if self.device == "cpu":
+            return np.concatenate(on_threads(self._embed, np.split(faces, len(faces))))
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        return np.concatenate([self._embed(faces[start:start + GPU_BATCH]) for start in range(0, len(faces), GPU_BATCH)])
+
+    def _embed(self, faces: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.net(to_faces(faces, self.device)).cpu().numpy()   # type: ignore[no-any-return]
+
+
 class OnnxRecogniser:
     """An ONNX file, faces float32 (N, 3, H, W) to embeddings, with a card of the same name (``.json``).
 
     The card says ``name``, ``height_px``, ``width_px``, ``mean`` and ``std`` of the values, and ``template``: where the two eyes, the nose tip and the mouth
-    corners lie in its picture; ``channels`` is RGB unless it says BGR. Raises InputError for a file or card that is not so.
+    corners lie in its picture; ``channels`` is RGB unless it says BGR; ``expected``, where it is there, is the embedding of ``probe_face``, which is
+    checked. Raises InputError for a file or card that is not so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,20 +86,26 @@ class OnnxRecogniser:
         self.name, self.sha256 = str(self.card["name"]), sha256_of(path) if path.is_file() else ""
         self.session = _open_session(path)
         self.input = self.session.get_inputs()[0].name
+        self.size = int(self.card["width_px"]), int(self.card["height_px"])
         crop = similarity(np.array(self.card["template"], dtype=np.float64), TEMPLATE_PX)   # the recogniser's pixels to the frame's
         self.source = np.linalg.inv(window_to_frame())[:2] @ np.vstack([crop, [0, 0, 1]])   # and on to the face's
+        if "expected" in self.card:
+            check_recogniser(self, self.card["expected"])
 
     def embed(self, faces: np.ndarray) -> np.ndarray:
-        size = int(self.card["width_px"]), int(self.card["height_px"])
-        found = []
-        for start in range(0, len(faces), BATCH):
-            crops = np.stack([resample(face, self.source, size) for face in faces[start:start + BATCH]]).astype(np.float32)
-            if self.card.get("channels", "RGB") == "BGR":
-                crops = crops[..., ::-1]
-            values = (crops.transpose(0, 3, 1, 2) - np.float32(self.card["mean"])) / np.float32(self.card["std"])
-            found.append(self.session.run(None, {self.input: np.ascontiguousarray(values)})[0])
-        embedded = np.concatenate(found)
+        """(N, 128, 128, 3) to (N, D). Raises InputError for a model that does not take what its card says."""
+        embedded = np.concatenate(on_threads(self._embed, faces))
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+
+    def _embed(self, face: np.ndarray) -> np.ndarray:
+        crop = resample(face, self.source, self.size).astype(np.float32)
+        if self.card.get("channels", "RGB") == "BGR":
+            crop = crop[..., ::-1]
+        values = (crop.transpose(2, 0, 1)[None] - np.float32(self.card["mean"])) / np.float32(self.card["std"])
+        try:
+            return np.asarray(self.session.run(None, {self.input: np.ascontiguousarray(values)})[0]).reshape(1, -1)
+        except Exception as error:   # onnxruntime's errors have no base of their own
+            raise InputError(f"the recogniser {self.name} does not take {values.shape} as its card says: {' '.join(str(error).split())[:120]}") from None
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -77,38 +130,35 @@ def _open_session(path: Path) -> Any:
         import onnxruntime
     except ImportError:
         raise InputError("an ONNX recogniser needs the extra onnx: pip install 'ifrp-bench[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1   # threads are taken by faces
     try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:   # onnxruntime's errors have no base of their own
         raise InputError(f"{path}: not an ONNX model: {' '.join(str(error).split())[:120]}") from None
 
 
-class FaceNetRecogniser:
-    """facenet-pytorch's InceptionResnetV1, VGGFace2; fetched before."""
-
-    name = "facenet"
-
-    def __init__(self, device: str = "cpu") -> None:
-        from ifrp_bench.nets.facenet import FaceNet
-
-        self.net = FaceNet().to(device)
-        self.sha256, self.device = self.net.sha256, device
-
-    def embed(self, faces: np.ndarray) -> np.ndarray:
-        """(N, 128, 128, 3) to (N, 512)."""
-        import torch
-
-        from ifrp_bench.images import to_faces
-
-        with torch.inference_mode():
-            parts = [self.net(to_faces(faces[start:start + BATCH], self.device)).cpu().numpy() for start in range(0, len(faces), BATCH)]
-        return np.concatenate(parts)
-
-
 def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
-    """``facenet``, or an ONNX file with its card. Raises InputError for another name and for files that are none."""
-    if name == "facenet":
-        return FaceNetRecogniser(device)
+    """``builtin``, ``facenet``, or an ONNX file with its card. Raises InputError for another name and for files that are none."""
     if name.endswith(".onnx"):
         return OnnxRecogniser(Path(name))
-    raise InputError(f"recogniser {name!r}: expected facenet or an .onnx file with a card beside it")
+    openers: dict[str, Callable[[str], Recogniser]] = {"builtin": _open_builtin, "facenet": _open_facenet}
+    if name not in openers:
+        raise InputError(f"recogniser {name!r}: expected {', '.join(NAMES)}, or an .onnx file with a card beside it")
+    return openers[name](device)
+
+
+def _open_builtin(device: str) -> Recogniser:
+    from ifrp_bench.nets.embedder import load_embedder
+
+    net, sha256, card = load_embedder()
+    recogniser = TorchRecogniser("builtin", net, sha256, device)
+    check_recogniser(recogniser, card["expected"])
+    return recogniser
+
+
+def _open_facenet(device: str) -> Recogniser:
+    from ifrp_bench.nets.facenet import FaceNet
+
+    net = FaceNet()   # its weights' sha256 is checked; what it gives is written into results.json
+    return TorchRecogniser("facenet", net, net.sha256, device)

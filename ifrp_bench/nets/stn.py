@@ -56,6 +56,12 @@ def matrices(parameters: Tensor) -> Tensor:
     return torch.stack([cos, -sin, cos * right - sin * down, sin, cos, sin * right + cos * down], 1).view(-1, 2, 3)
 
 
+def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared distance, in half-sides, between where two (N, 2, 3) maps take the points of the square [-1, 1]^2."""
+    difference = matrix - wanted
+    return (difference[:, :, :2].square().sum((1, 2)) / 3 + difference[:, :, 2].square().sum(1)).mean()   # 1/3: the mean of x^2 in [-1, 1]
+
+
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside; grids in float32."""
     with torch.autocast(x.device.type, enabled=False):

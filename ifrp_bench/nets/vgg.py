@@ -17,6 +17,12 @@ from ifrp_bench.weights import fetched_weights, load_state, sha256_of
 # convolutions a block: VGG-16 and VGG-19 differ in blocks 3 to 5
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 BUILTIN = Path(__file__).parent / "features" / "net.safetensors"   # its card stands beside it
+# Content and style layers by what a file reaches: Johnson's (2016) for VGG-16, Gatys' (2016) for VGG-19; up to relu3_1 the first layer of each block
+LOSS_LAYERS = {
+    "vgg16": (("relu3_3",), ("relu1_2", "relu2_2", "relu3_3", "relu4_3")),
+    "vgg19": (("relu4_2",), ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")),
+    "": (("relu3_1",), ("relu1_1", "relu2_1", "relu3_1")),
+}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)   # of torchvision's weights, RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -111,3 +117,25 @@ def gram(features: Tensor) -> Tensor:
     n, c, h, w = features.shape
     flat = features.permute(0, 2, 3, 1).reshape(n, h * w, c)   # a view of channels_last features
     return (flat.transpose(1, 2) @ flat).float() / (c * h * w)
+
+
+def loss_layers(features: Features) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of content and of style losses."""
+    return LOSS_LAYERS.get(features.name, LOSS_LAYERS[""])
+
+
+def content_distance(got: dict[str, Tensor], wanted: dict[str, Tensor], layers: Sequence[str], *, each: bool = False) -> Tensor:
+    """Mean squared difference of features, relative to the mean square of the wanted ones, averaged over layers; of ``each`` face (N,), or of all."""
+    return _relative({name: got[name].float() for name in layers}, {name: wanted[name].float() for name in layers}, each)
+
+
+def style_distance(got: dict[str, Tensor], wanted: dict[str, Tensor], layers: Sequence[str], *, each: bool = False) -> Tensor:
+    """The same of Gram matrices."""
+    return _relative({name: gram(got[name]) for name in layers}, {name: gram(wanted[name]) for name in layers}, each)
+
+
+def _relative(got: dict[str, Tensor], wanted: dict[str, Tensor], each: bool) -> Tensor:
+    """Mean over layers of squared distances over squared lengths, face by face."""
+    ratios = [(got[name] - wanted[name]).square().flatten(1).sum(1) / wanted[name].square().flatten(1).sum(1).clamp_min(1e-12) for name in got]
+    by_face = torch.stack(ratios).mean(0)
+    return by_face if each else by_face.mean()

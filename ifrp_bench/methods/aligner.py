@@ -1,0 +1,97 @@
+"""The aligner of the condition ``stn``: an STN1 that is told the misalignment, trained on the same pairs, so that methods without STNs get upright faces.
+
+The paper aligns the baselines' inputs "via STN network" and says no more; the network and its loss are inferred. ``destylize`` gives the SF upright.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ifrp_bench.methods import Learner, Pairs, Setup
+from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, misplacement, transform
+from ifrp_bench.warp import WINDOW_PX
+
+PAIRED = TRAINABLE = True
+TABLE_ROW = False   # it recovers nothing
+SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the aligner is trained with; all of it is inferred."""
+
+    learning_rate: float = 1e-3   # falls along a line to 0 in the second half
+    channels: int = 32   # of the features that STN1 reads, at 64x64 as in SRN
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"epochs": 20, "mirror": True, "colour_maps": 0.5},
+    "short": {"epochs": 10, "mirror": True, "colour_maps": 0.5},
+    "cpu": {"steps": 2500, "batch_size": 32, "mirror": True, "colour_maps": 0.5},
+    "smoke": {"steps": 300, "batch_size": 32, "mirror": True, "colour_maps": 0.5, "validations": 2},
+}
+
+
+class Network(nn.Module):
+    """SFs (N, 3, 128, 128) in [0, 1] to the map that brings each upright, (N, 2, 3) as ``Pairs.warp``.
+
+    SRN's first two layers (5x5, batch normalisation, LeakyReLU) and STN1's localisation net, whose angle, scale and shifts are those of a similarity in
+    CelebA's frame, where the window is 107x133.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.BatchNorm2d(16), nn.LeakyReLU(SLOPE), nn.MaxPool2d(2))
+        self.second = nn.Sequential(nn.Conv2d(16, channels, 5, padding=2), nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE))
+        self.stn = SpatialTransformer(channels, LOCALISATION[32, 64])
+
+    def forward(self, stylized: Tensor) -> Tensor:
+        return frame_maps(self.stn.parameters_of(self.second(self.first(2 * stylized - 1))))
+
+
+def frame_maps(parameters: Tensor) -> Tensor:
+    """(N, 4) angle (radians), scale, shift, shift (half-sides) to (N, 2, 3): a similarity of the 107x133 window in coordinates in [-1, 1]."""
+    angle, scale, right, down = parameters.unbind(1)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    aspect = WINDOW_PX[3] / WINDOW_PX[2]
+    return torch.stack([cos, sin * aspect, right, -sin / aspect, cos, down], 1).view(-1, 2, 3)
+
+
+class Aligner(Learner):
+    """The method in training. ``build`` makes it."""
+
+    def __init__(self, config: Config, setup: Setup) -> None:
+        self.config = config
+        torch.manual_seed(setup.seed)
+        self.network = setup.place(Network(config.channels))
+        optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
+        super().__init__(setup, {"aligner": self.network}, {"aligner": optimizer})
+        self.find = setup.compile(self.network)
+
+    def step(self, batch: Pairs) -> dict[str, Tensor]:
+        """One update towards the stored misalignment."""
+        self.set_learning_rate(self.config.learning_rate * min(1.0, 2 * (1 - self.part)))
+        self.network.train()
+        with self.setup.autocast():
+            found = self.find(batch.stylized)
+        loss = misplacement(found, batch.warp)
+        self.update("aligner", loss)
+        self.done += 1
+        return {"misplacement": loss.detach()}
+
+    @torch.no_grad()
+    def maps(self, stylized: Tensor) -> Tensor:
+        """The maps found, (N, 2, 3) as ``Pairs.warp``."""
+        return self.network.eval()(stylized).float()   # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def destylize(self, stylized: Tensor) -> Tensor:
+        """The SFs brought upright, black where they show nothing."""
+        return transform(stylized, self.maps(stylized)).clamp(0, 1)
+
+
+def build(config: Config, setup: Setup) -> Aligner:
+    """The method, ready for its first step."""
+    return Aligner(config, setup)

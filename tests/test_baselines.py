@@ -1,0 +1,272 @@
+"""The baselines hold to their papers: sizes, losses by hand, what each of them may see, and the aligner's geometry."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ifrp_bench.batches import Batches, Unpaired, load_split, normalized
+from ifrp_bench.destylize import Task, in_pixels
+from ifrp_bench.errors import InputError
+from ifrp_bench.images import as_faces
+from ifrp_bench.methods import Setup, cyclegan, gatys, johnson, mgan, pix2pix
+from ifrp_bench.methods.aligner import frame_maps
+from ifrp_bench.methods.cyclegan import Generator, cycle_loss
+from ifrp_bench.nets.image_pool import ImagePool
+from ifrp_bench.nets.patchgan import PatchGAN, cross_entropy, hinge, least_squares, linear_decay
+from ifrp_bench.nets.transformer import Transformer
+from ifrp_bench.nets.unet import UNet
+from ifrp_bench.nets.vgg import gram, open_features, style_distance
+from ifrp_bench.paper import METHODS
+from ifrp_bench.runs import open_run
+from ifrp_bench.shards import open_dataset, read_shard
+from ifrp_bench.warp import draw_misalignment, face_window, warp_matrix
+from tests.conftest import run
+from tests.test_methods import FourFaces, pairs
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("network, millions", [
+    (UNet(), 41.83), (PatchGAN(6), 2.77), (PatchGAN(3, instance=True), 2.76), (Generator(), 7.84), (Transformer(32), 1.68),
+])
+def test_networks_are_as_large_as_published(network, millions):
+    assert round(parameters(network) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("instance", [False, True])
+def test_a_patch_is_70_pixels_wide(instance):
+    critic = PatchGAN(3, instance=instance).eval()
+    for module in critic.modules():   # statistics of a whole picture would reach everywhere: the convolutions alone are looked at
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            module.forward = lambda x: x   # type: ignore[method-assign]
+    picture = torch.randn(1, 3, 128, 128, requires_grad=True)
+    scores = critic(picture)
+    assert scores.shape == (1, 1, 14, 14)
+    scores[0, 0, 7, 7].backward()
+    rows, columns = (picture.grad[0].abs().sum(0) > 0).nonzero().T
+    assert int(rows.max() - rows.min()) + 1 == 70 and int(columns.max() - columns.min()) + 1 == 70
+
+
+def test_losses_by_hand():
+    scores = torch.tensor([0.0, 2.0, -1.0])
+    assert float(hinge(scores, True)) == pytest.approx((1 + 0 + 2) / 3) and float(hinge(scores, False)) == pytest.approx((1 + 3 + 0) / 3)
+    assert float(least_squares(scores, True)) == pytest.approx((1 + 1 + 4) / 3) and float(least_squares(scores, False)) == pytest.approx(5 / 3)
+    assert float(cross_entropy(torch.tensor([0.0, np.log(3.0)]), True)) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
+    assert float(cross_entropy(torch.tensor([0.0, np.log(3.0)]), False)) == pytest.approx((np.log(2) + np.log(4)) / 2)
+
+
+def test_gram_by_hand():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])   # two channels, two places
+    assert torch.equal(gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
+    twice = {"relu1_1": 2 * features}
+    assert float(style_distance(twice, {"relu1_1": features}, ["relu1_1"])) == pytest.approx(9)   # (4 - 1)^2 of the length squared
+
+
+def test_the_learning_rate_is_constant_for_half_and_falls_to_nothing():
+    assert [linear_decay(part) for part in (0, 0.25, 0.5, 0.75, 1)] == [1, 1, 1, 0.5, 0]
+
+
+def test_cycles_through_an_identity_cost_nothing():
+    faces = torch.rand(2, 3, 8, 8)
+    assert float(cycle_loss((faces, faces), (faces, faces))) == 0
+    assert float(cycle_loss((faces + 0.5, faces), (faces, faces))) == pytest.approx(0.5)
+
+
+def test_dropout_is_active_in_training_and_not_in_use():
+    torch.manual_seed(0)
+    network, faces = UNet(), torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        assert not torch.equal(network.train()(faces), network(faces))
+        assert torch.equal(network.eval()(faces), network(faces))
+    method = pix2pix.build(pix2pix.Config(), Setup(steps=4))
+    method.step(pairs(2))
+    assert method.network.training
+
+
+def test_a_pool_gives_pictures_back_and_goes_on_where_it_was():
+    pool, other = ImagePool(3, 0, "real"), ImagePool(3, 0, "real")
+    batches = torch.arange(40.0).view(20, 2, 1, 1, 1)
+    given = [pool.exchange(batch) for batch in batches[:10]]
+    assert torch.equal(given[0], batches[0]) and float(given[1][0]) == 2   # until it is full they pass
+    assert any(not torch.equal(a, b) for a, b in zip(given, batches))
+    assert len(pool.pictures) == 3
+    other.restore(pool.state(), "cpu")
+    assert all(torch.equal(pool.exchange(batch), other.exchange(batch)) for batch in batches[10:])
+
+
+def test_the_pools_are_part_of_cyclegans_state():
+    method = cyclegan.build(cyclegan.Config(width=8, blocks=1), Setup(steps=4))
+    method.step(pairs(2))
+    assert method.state()["pools"]["real"]["pictures"].shape == (2, 3, 128, 128) and method.state()["pools"]["stylized"]["seen"] == 1
+
+
+def test_unpaired_training_sees_nobody_twice(tiny):
+    split = load_split(open_dataset(tiny), "train", "cpu")
+    batches = Unpaired(split, 4, seed=0)
+    shown, real = batches.halves
+    assert not set(split.identity[shown]) & set(split.identity[real]) and len(shown) and len(real)
+    faces = {split.stylized[row].numpy().tobytes() for row in shown}, {split.real[split.real_index[row]].numpy().tobytes() for row in real}
+    for step in range(6):
+        batch = batches.at(step)
+        for pictures, known in ((batch.stylized, faces[0]), (batch.real, faces[1])):
+            assert all(face.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy().tobytes() in known for face in pictures)
+
+
+def test_baselines_are_trained_on_upright_faces(tiny):
+    data = open_dataset(tiny)
+    split = load_split(data, "train", "cpu", aligned=True)
+    task = Task(data, "oracle")
+    shard = read_shard(data.shards("train")[0])
+    assert np.array_equal(split.stylized[:len(shard.stylized)].numpy(), task.stylized(shard))
+    assert torch.allclose(Batches(split, 4, seed=0).at(0).warp, torch.eye(2, 3).expand(4, -1, -1), atol=1e-6)
+    assert all(getattr(module, "ALIGNED") for module in (gatys, johnson, mgan, pix2pix, cyclegan))
+
+
+def test_the_aligners_maps_are_the_stored_misalignments():
+    for number in range(5):
+        misalignment = draw_misalignment("lab", "test", number)
+        wanted = normalized(torch.from_numpy(warp_matrix(misalignment)).float()[None], 128)
+        found = frame_maps(torch.tensor([[np.radians(misalignment.angle_deg), misalignment.scale, *wanted[0, :, 2].tolist()]], dtype=torch.float32))
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert np.allclose(in_pixels(wanted[0].double().numpy()), warp_matrix(misalignment), atol=1e-4)
+
+
+def test_gatys_lowers_its_losses_and_each_face_is_its_own(frames):
+    method = gatys.build(gatys.Config(steps_per_face=8, learning_rate=0.05), Setup(training=FourFaces()))
+    faces = as_faces(torch.from_numpy(np.stack([face_window(frame) for frame in frames[::3]])))
+    content, style = faces.flip(1), faces.roll(1, 0)   # other colours; another person
+    made = method.transfer(content, style)
+    assert bool((method.losses_of(made, content, style) < 0.8 * method.losses_of(content, content, style)).all())
+    assert float((method.transfer(content[2:3], style[2:3]) - made[2:3]).abs().mean()) < 1 / 255
+
+
+def test_gatys_takes_the_style_of_the_nearest_training_face_and_the_oracle_that_of_the_own(monkeypatch):
+    used = []
+    monkeypatch.setattr(gatys.Gatys, "transfer", lambda self, content, style: used.append(style) or content)
+    stylized, real = as_faces(FourFaces.real[1:2]), as_faces(FourFaces.real[3:4])   # an SF that looks like the training face 1
+    gatys.build(gatys.Config(), Setup(training=FourFaces())).recover_knowing(stylized, real)
+    oracle = gatys.build(gatys.Config(style="own"), Setup(training=FourFaces()))
+    oracle.recover_knowing(stylized, real)
+    assert torch.equal(used[0], stylized) and torch.equal(used[1], real)
+    with pytest.raises(InputError, match="on a data set only"):
+        oracle.destylize(stylized)
+
+
+def test_where_features_end_early_the_layers_are_those_there_are():
+    features = open_features("builtin")
+    assert mgan.Network(features).layer == "relu3_1"
+    assert johnson.build(johnson.Config(width=4), Setup()).style_layers == ("relu1_1", "relu2_1", "relu3_1")
+    out = mgan.Network(features)(torch.zeros(1, 3, 128, 128))
+    assert out.shape == (1, 3, 128, 128)
+
+
+SMALL = ("--set", "batch_size=4", "--set", "validations=1")
+
+
+COMPARED = tuple(name for name in METHODS if name not in ("srn-dn", "mgan"))   # each kind of method, for the tests' time
+
+
+@pytest.fixture(scope="module")
+def compared(tiny, tmp_path_factory):
+    """The whole paper on the tiny data set, a few steps each."""
+    from ifrp_bench import paper
+
+    root = tmp_path_factory.mktemp("paper")
+    short = {"steps": 2, "batch_size": 4, "validations": 1}
+    settings = {"cyclegan": {"width": 8, "blocks": 1}, "johnson": {"width": 4}, "gatys": {"steps_per_face": 2}, "gatys-oracle": {"steps_per_face": 2}}
+
+    def small(self: paper.Paper, name: str):
+        module, chosen = original(self, name)
+        optimised = getattr(module, "OPTIMISED", False)
+        return module, (chosen | settings.get(name, {}) if optimised else {**chosen, "epochs": 0.0, "ema": 0.0, **short, **settings.get(name, {})})
+
+    original = paper.Paper.settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper.Paper, "settings", small)
+        options = ("paper", "--data", tiny, "--runs", root / "runs", "--out", root / "out", "--methods", ",".join(COMPARED), "--quiet")
+        yield root, run(*options), options
+
+
+def test_one_command_trains_and_compares_everything(compared):
+    root, printed, _ = compared
+    assert "minutes of training" in printed and "pix2pix: 2 steps" in printed
+    for name in COMPARED:
+        assert (root / "runs" / name / "run.json").is_file()
+    frame = pd.read_csv(root / "out" / "scores.csv", keep_default_na=False)
+    assert set(frame["method"]) == {*COMPARED, "copy", "mean-face", "nearest-face"} - {"aligner"}
+    assert set(frame["condition"]) == {"raw", "stn", "oracle"}
+    top = frame[frame["headline"]].groupby("method")["condition"].unique().map(list)
+    assert top["ifrp"] == ["raw"] and top["copy"] == ["raw"] and top["pix2pix"] == ["stn"] and top["gatys-oracle"] == ["stn"]
+    assert "leaks" in (root / "out" / "tables" / "table1.md").read_text() and "leaks" in (root / "out" / "report.html").read_text()
+    assert (root / "out" / "tables" / "aligner.csv").is_file() and "| ifrp (raw) |" in printed
+
+
+def test_stopped_it_goes_on_and_trains_nothing_twice(compared):
+    root, _, options = compared
+    stamps = {path: path.stat().st_mtime_ns for path in (root / "runs").rglob("*.safetensors")}
+    scores = (root / "out" / "scores.csv").read_bytes()
+    assert "pix2pix: finished" in run(*options)
+    assert {path: path.stat().st_mtime_ns for path in (root / "runs").rglob("*.safetensors")} == stamps
+    assert (root / "out" / "scores.csv").read_bytes() == scores
+
+
+def test_gatys_goes_on_where_it_was_stopped(compared, tiny, monkeypatch):
+    from ifrp_bench import destylize
+
+    root, _, _ = compared
+    monkeypatch.setitem(destylize.OPTIMISED_AT_ONCE, "cpu", 3)   # of eight faces in a shard
+    task, gatys_run = Task(open_dataset(tiny), "oracle", quiet=True), open_run(root / "runs" / "gatys")
+    path = next((root / "runs" / "gatys" / "recovered").rglob("oracle/test-00000.h5"))
+    path.unlink()
+    destylize.recover_split(gatys_run, task)
+    before = path.read_bytes()
+    path.unlink()
+    made, original = [], gatys.Gatys.recover_knowing
+
+    def counted(self, stylized, real):
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(len(stylized))
+        return original(self, stylized, real)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(destylize, "on_threads", lambda function, items: [function(item) for item in items])
+        stopping.setattr(gatys.Gatys, "recover_knowing", counted)
+        with pytest.raises(KeyboardInterrupt):
+            destylize.recover_split(gatys_run, task)
+    assert len(list((path.parent / "parts").glob("*.npy"))) == 1
+    destylize.recover_split(gatys_run, task)
+    assert path.read_bytes() == before and not list((path.parent / "parts").glob("*.npy"))
+
+
+def test_the_oracle_condition_wants_no_aligner_and_stn_does(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no run here" in run("eval", "--data", tiny, "--metrics", "psnr", "--condition", "stn", "--out", tmp_path / "out", exit_code=1)
+    with pytest.raises(InputError, match="needs a trained aligner"):
+        Task(open_dataset(tiny), "stn")
+
+
+def test_methods_and_presets_that_there_are_not_are_named_before_anything_is_trained(tiny, tmp_path):
+    options = ("paper", "--data", tiny, "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--quiet")
+    assert "difficulty row" in run(*options, "--methods", "copy", exit_code=1)
+    assert "preset 'long' is none of" in run(*options, "--preset", "long", exit_code=1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_readmes_own_method_is_trained_and_evaluated(tiny, tmp_path):
+    """The worked example, word for word."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    example = readme[readme.index('"""Per-pixel linear colours'):]
+    (tmp_path / "mine.py").write_text(example[:example.index("```")])
+    assert len((tmp_path / "mine.py").read_text().splitlines()) < 60
+    run("train", "--method", tmp_path / "mine.py", "--data", tiny, "--set", "steps=40", "--set", "batch_size=8", "--out", tmp_path / "mine", "--quiet")
+    run("eval", tmp_path / "mine", "--data", tiny, "--condition", "raw", "--condition", "oracle", "--out", tmp_path / "out", "--quiet")
+    frame = pd.read_csv(tmp_path / "out" / "scores.csv", keep_default_na=False)
+    upright = frame[frame["condition"] == "oracle"].groupby("method")["psnr_db"].mean()
+    assert upright["mine"] > upright["copy"] + 0.5
+    assert frame[(frame["method"] == "mine") & frame["headline"]]["condition"].unique().tolist() == ["oracle"]
