@@ -26,8 +26,7 @@ lint: $(READY)   ## flake8, mypy, and a clean set of packages
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pip check
 
-bench: $(READY)   ## print the speed ratios of this machine
-	$(BIN)/python benchmarks/bench_synth.py
-	$(BIN)/python benchmarks/bench_train.py
+bench: $(READY)   ## print the speed ratios of this machine (on data/demo, which `make demo` makes)
+	$(BIN)/ifrp-bench bench
 
 .PHONY: help install demo test lint bench

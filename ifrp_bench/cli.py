@@ -292,7 +292,7 @@ def destylize(
 @cli.command("eval")
 @click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN]...")
 @click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set whose test split is evaluated.")
-@click.option("--metrics", metavar="psnr,ssim,frr,fcr,vr,residual", help="Only these. [default: all but residual, what the STNs left of the misalignment]")
+@click.option("--metrics", metavar="psnr,ssim,frr,fcr,vr,...", help="Only these; there are also residual (what the STNs left of the misalignment), fid, kid.")
 @click.option(
     "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True,
     help="For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), or an ONNX file with a card (FILE.json) beside it.",
@@ -585,7 +585,7 @@ def styles_fetch(style: str, where: str) -> None:
 @click.argument("name")
 @click.option("--from", "where", metavar="FILE|URL", help="Your copy, or another address. [default: where its authors publish it]")
 def fetch(name: str, where: str | None) -> None:
-    """Download weights (vgg16, vgg19, facenet) into the cache, checked by their sha256. Nothing else uses the network.
+    """Download weights (vgg16, vgg19, facenet, inception) into the cache, checked by their sha256. Nothing else uses the network.
 
     \b
     Example:
@@ -610,6 +610,30 @@ def list_all(as_json: bool) -> None:
         click.echo(f"{room}:")
         for row in rows:
             click.echo(f"  {row['name']:<18}{row.get('description') or row.get('title', '')}".rstrip())
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[synth|train|eval|baselines]...")
+@click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set that trainings and evaluations are timed on.")
+def bench(names: tuple[str, ...], data: Path) -> None:
+    """Print the speed ratios of this machine; needs a clone, whose benchmarks/ it runs.
+
+    \b
+    Example:
+      ifrp-bench bench train
+    """
+    import subprocess
+
+    folder = Path(__file__).parent.parent / "benchmarks"
+    known = {path.stem.removeprefix("bench_"): path for path in sorted(folder.glob("bench_*.py"))}
+    if not known:
+        raise InputError(f"{folder}: no benchmarks here; they come with a clone of the project, not with an installed package")
+    for name in names or known:
+        if name not in known:
+            raise InputError(f"benchmark {name!r} is none of {', '.join(known)}")
+        done = subprocess.run([sys.executable, str(known[name]), *(("--data", str(data)) if name != "synth" else ())])
+        if done.returncode:
+            sys.exit(done.returncode)
 
 
 @cli.command()

@@ -1,8 +1,8 @@
 """Stage 4: recovered and real faces -> one row of scores per recovered face. Averages, intervals and tests are tables.py's job.
 
-It writes ``scores.csv`` (a row per face and entry), ``consistency.csv`` (FCR: a row per face, entry and ordered pair of styles) and ``results.json`` (what was
-evaluated with what). Every row carries the data set's hash, the recogniser and the protocol. What takes time, scores of pictures and embeddings, is kept
-shard by shard: several processes share the shards, and a run that was stopped goes on where it was.
+It writes ``scores.csv`` (a row per face and entry), ``consistency.csv`` (FCR: a row per face, entry and ordered pair of styles), ``sets.csv`` (FID and KID,
+where asked for) and ``results.json`` (what was evaluated with what). Every row carries the data set's hash, the recogniser and the protocol. What takes
+time, scores of pictures and embeddings, is kept shard by shard: several processes share the shards, and a run that was stopped goes on where it was.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ifrp_bench import __version__
 from ifrp_bench.errors import InputError
 from ifrp_bench.metrics.alignment import residuals
+from ifrp_bench.metrics.fid import Inception, distances
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.metrics.retrieval import FAR, rank_queries, verified
 from ifrp_bench.metrics.ssim import ssim, ssim_rgb
@@ -37,7 +38,8 @@ from ifrp_bench.workers import on_threads
 PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
 PICTURE_METRICS = ("psnr", "ssim", "residual")
 RETRIEVAL = ("frr", "fcr", "vr")
-METRICS = (*PICTURE_METRICS, *RETRIEVAL)
+SETS = ("fid", "kid")   # of sets, not of faces: they have a file of their own
+METRICS = (*PICTURE_METRICS, *RETRIEVAL, *SETS)
 DEFAULT = ("psnr", "ssim", *RETRIEVAL)
 PART = 64   # faces that a thread scores at a time
 
@@ -97,6 +99,11 @@ def evaluate(
         consistency += [frame.assign(**who, headline=entry.headline, **facts) for frame in pairs]
         described.append(who | {"headline": entry.headline, "note": entry.note, "recovered": str(entry.folder.resolve()), "retrieval_ties": ties})
     result = pd.concat(scores, ignore_index=True)
+    if scorer.inception:
+        sets = pd.DataFrame([row for entry in entries for row in scorer.set_distances(entry)]).assign(split=split, **facts)
+        write_whole(out / "sets.csv", sets.to_csv(index=False, float_format="%.6g").encode())
+    else:
+        (out / "sets.csv").unlink(missing_ok=True)
     _write(out, result, consistency, {
         "data": data.root.name, "data_folder": str(data.root.resolve()), "metrics": list(wanted), "split": split, "entries": described, "versions": versions(),
     } | facts | (_about(recogniser) if recogniser else {}))
@@ -148,15 +155,18 @@ class _Scorer:
     def __init__(self, faces: Faces, metrics: tuple[str, ...], recogniser: Recogniser | None, kept: Path) -> None:
         self.faces, self.metrics, self.kept = faces, metrics, kept
         self.recogniser = recogniser if any(name in RETRIEVAL for name in metrics) else None
+        self.inception = Inception() if any(name in SETS for name in metrics) else None
         self._gallery: np.ndarray | None = None
 
     def prepare(self, entry: Entry | None, name: str) -> None:
         """A shard of an entry, or, without one, of the gallery."""
         if entry is None:
             self._embed(self.faces.gallery[self.faces.shards[name][1]])
+            self._inception_features(self.faces.gallery[self.faces.shards[name][1]])
         else:
             recovered = self._recovered(entry, name)
             self._embed(recovered)
+            self._inception_features(recovered)
             for metric in self.metrics:
                 self._picture_scores(metric, recovered, name)
 
@@ -183,6 +193,22 @@ class _Scorer:
                 passed[rows] = verified(embedded[rows], gallery, own[rows], self.faces.identity, FAR)
             table = table.assign(verified=passed)
         return table, list(consistent(embedded, frame)) if "fcr" in self.metrics else [], ties
+
+    def set_distances(self, entry: Entry) -> Iterator[dict[str, Any]]:
+        """FID and KID of the faces recovered from seen and from unseen styles to the gallery."""
+        real = np.concatenate([self._inception_features(self.faces.gallery[people]) for _, people in self.faces.shards.values()])
+        features = np.concatenate([self._inception_features(self._recovered(entry, name)) for name in self.faces.shards])
+        for group, seen in (("seen", True), ("unseen", False)):
+            rows = (self.faces.frame["seen"] == seen).to_numpy()
+            if rows.any():
+                yield {"method": entry.method, "run": entry.run, "condition": entry.condition, "group": group} | distances(features[rows], real)
+
+    def _inception_features(self, faces: np.ndarray) -> np.ndarray:
+        inception = self.inception
+        if inception is None:
+            return np.empty((len(faces), 0), dtype=np.float32)
+        key: list[bytes | np.ndarray] = [b"inception", inception.sha256.encode(), PROTOCOL.encode(), faces]
+        return _kept(self.kept, key, lambda: {"features": inception.features(faces)})["features"]
 
     def _embedded_gallery(self) -> np.ndarray:
         if self._gallery is None:

@@ -16,10 +16,11 @@ from ifrp_bench.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Weights that users download: their address; torchvision's file names carry the first eight digits of their sha256
+# Weights that users download: their address; file names of torchvision and torch-fidelity carry the first eight digits of their sha256
 DOWNLOADS = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "inception": "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     "facenet": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
 }
 SHA256 = {   # of those whose file name does not carry it; facenet's as published by a third party
@@ -105,7 +106,7 @@ def fetch_weights(name: str, where: str | None = None) -> Path:
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} is none of {', '.join(DOWNLOADS)}")
     place = _place_of_weights(name)
-    return fetch_file(where or DOWNLOADS[name], place, SHA256.get(name) or place.stem.split("-")[1])
+    return fetch_file(where or DOWNLOADS[name], place, SHA256.get(name) or place.stem.rsplit("-", 1)[1])
 
 
 def fetched_weights(name: str) -> Path:

@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.evaluate import Entry, evaluate
+from ifrp_bench.metrics.fid import distances
 from ifrp_bench.metrics.retrieval import rank_queries, verified
 from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.shards import open_dataset, read_shard, write_recovered
@@ -212,3 +214,27 @@ def test_tables_compile(results):
     (results / "all.tex").write_text(source)
     done = subprocess.run([latex, "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=results, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, monkeypatch):
+    """With an Inception of random weights in the published layout, placed by hand."""
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        state = inception.FeatureExtractorInceptionV3("x", ["2048"]).state_dict()
+    monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
+    options = ("eval", "--data", tiny, "--metrics", "psnr,fid,kid", "--out", tmp_path / "out", "--quiet")
+    assert "`ifrp-bench fetch inception`" in run(*options, exit_code=1)
+    path = tmp_path / "cache" / "weights" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    run(*options)
+    sets = pd.read_csv(tmp_path / "out" / "sets.csv").set_index(["method", "group"])
+    assert set(sets.index) == {(method, group) for method in ("copy", "mean-face", "nearest-face") for group in ("seen", "unseen")}
+    assert np.isfinite(sets["fid"]).all() and sets["kid"].isna().all()   # three people are too few for KID's subsets
+    same = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    assert abs(distances(same, same)["fid"]) < 1e-3 and abs(distances(same, same)["kid"]) < 0.1
+    moved = distances(same + 2, same)
+    assert moved["fid"] == pytest.approx(8 * 2**2, abs=1e-3) and moved["kid"] > 1   # the means are two apart in each of eight dimensions
