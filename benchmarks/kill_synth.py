@@ -18,6 +18,18 @@ def shards(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.h5"))}
 
 
+def run_until(command: list[str], seconds: float) -> str:
+    """Start a command and kill it after so many seconds; says whether it had finished before."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(seconds)
+        return "had finished"
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return "killed"
+
+
 def main() -> None:
     moments = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -26,15 +38,8 @@ def main() -> None:
         subprocess.run([*command, str(whole)], check=True, capture_output=True)
         expected = shards(whole)
         for number in range(10):
-            process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             moment = moments.uniform(3, 11)
-            try:
-                process.wait(moment)
-                how = "had finished"
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                how = "killed"
+            how = run_until([*command, str(killed)], moment)
             there = shards(killed)
             assert all(expected[name] == value for name, value in there.items()), "a shard that is not whole"
             print(f"{number + 1}: {how} after {moment:.1f} s, {len(there)} of {len(expected)} shards whole")

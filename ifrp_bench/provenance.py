@@ -1,9 +1,30 @@
-"""What pixels depend on beside the recipe: versions of packages and the kind of machine."""
+"""What pixels depend on beside the recipe: versions of packages and the kind of machine; and reading back what a folder says of itself."""
 
+import json
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 from ifrp_bench import __version__
+from ifrp_bench.errors import InputError
+
+
+def read_facts(path: Path, keys: Iterable[str], *, schema: int, error: type[InputError], none: str, mend: str) -> dict[str, Any]:
+    """A folder's JSON file of facts. Raises ``error`` if it is missing (``none`` says what to do), not JSON, of another schema or without a key (``mend``)."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path.parent}: {none}") from None
+    except (OSError, ValueError) as reason:
+        raise error(f"{path}: not readable: {reason}; {mend}") from None
+    if not isinstance(facts, dict) or facts.get("schema") != schema:
+        raise error(f"{path}: schema version {facts.get('schema') if isinstance(facts, dict) else None}, this ifrp-bench reads {schema}")
+    missing = [key for key in keys if key not in facts]
+    if missing:
+        raise error(f"{path}: the key {missing[0]!r} is missing; {mend}")
+    return facts
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ifrp_bench.errors import InputError
+from ifrp_bench.provenance import read_facts
 from ifrp_bench.weights import load_state, save_state, sha256_of, write_whole
 
 SCHEMA = 1
@@ -123,18 +124,9 @@ class Run:
 
 def open_run(root: Path) -> Run:
     """A run's folder. Raises RunError if there is none or it is of another schema."""
-    path = root / "run.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{root}: no run here (no run.json); make one with `ifrp-bench train --out {root}`") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not readable: {error}") from None
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        raise RunError(f"{path}: schema version {info.get('schema') if isinstance(info, dict) else None}, this ifrp-bench reads {SCHEMA}")
-    missing = [key for key in ("method", "config", "loop", "data_sha256") if key not in info]
-    if missing:
-        raise RunError(f"{path}: the key {missing[0]!r} is missing")
+    keys = ("method", "config", "loop", "data_sha256")
+    none = f"no run here (no run.json); make one with `ifrp-bench train --out {root}`"
+    info = read_facts(root / "run.json", keys, schema=SCHEMA, error=RunError, none=none, mend="remove the folder and train again")
     return Run(root, info)
 
 

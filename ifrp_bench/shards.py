@@ -30,6 +30,7 @@ import numpy as np
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.plan import Plan
+from ifrp_bench.provenance import read_facts
 from ifrp_bench.sources import Skipped
 from ifrp_bench.warp import FACE_PX
 from ifrp_bench.weights import write_whole
@@ -169,18 +170,9 @@ class Dataset:
 
 def open_dataset(root: Path, *, complete: bool = True) -> Dataset:
     """A data set's folder, its ``dataset.json`` checked for version and, with ``complete``, that the synthesis was finished."""
-    path = root / "dataset.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ShardError(f"{root}: no data set here (no dataset.json); make one with `ifrp-bench synth --out {root}`") from None
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{path}: not readable: {error}; remove the folder and run synth again") from None
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        raise ShardError(f"{path}: schema version {info.get('schema') if isinstance(info, dict) else None}, this ifrp-bench reads {SCHEMA}")
-    missing = [key for key in ("recipe", "counts", "shards", "styles", "faces_sha256", "versions", "complete") if key not in info]
-    if missing:
-        raise ShardError(f"{path}: the key {missing[0]!r} is missing; remove the folder and run synth again")
+    keys = ("recipe", "counts", "shards", "styles", "faces_sha256", "versions", "complete")
+    none = f"no data set here (no dataset.json); make one with `ifrp-bench synth --out {root}`"
+    info = read_facts(root / "dataset.json", keys, schema=SCHEMA, error=ShardError, none=none, mend="remove the folder and run synth again")
     if complete and not info["complete"]:
         raise ShardError(f"{root}: the synthesis was not finished ({len(info['shards'])} of {info['counts']['shards']} shards); run synth again to go on")
     return Dataset(root, info)
