@@ -106,8 +106,8 @@ def _finished(root: Path) -> bool:
     """Whether a run has reached its last step."""
     if not (root / "last.json").is_file():
         return False
-    state = open_run(root).progress("last")
-    return state["step"] == state["steps"]
+    step, steps = open_run(root).progress("last")
+    return step == steps
 
 
 def evaluate_all(wanted: Evaluation) -> list[Path]:
@@ -177,8 +177,12 @@ def _entries(wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, proc
 
 
 def _note(run: Run, module: ModuleType) -> str:
-    """What a reader of the tables must know of a run's method and its features."""
-    parts = [getattr(module, "VARIANT_NOTES", {}).get(run.method, ""), getattr(module, "NOTE", "") if run.info["config"].get("features") != "vgg19" else ""]
+    """What a reader of the tables must know of a run: how far it is, its method's own words, and those on its features."""
+    step, steps = run.progress("last")
+    parts = [
+        f"stands at step {step} of {steps}" if step < steps else "", getattr(module, "VARIANT_NOTES", {}).get(run.method, ""),
+        getattr(module, "NOTE", "") if run.info["config"].get("features") != "vgg19" else "",
+    ]
     return "; ".join(part for part in parts if part)
 
 

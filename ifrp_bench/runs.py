@@ -77,13 +77,18 @@ class Run:
         return (self.root / f"{name}.json").is_file()
 
     def sha256(self, name: str) -> str:
-        """Of a checkpoint's tensors."""
-        return str(json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["sha256"])
+        """Of a checkpoint's tensors. Raises RunError where there is none."""
+        return str(self._facts(name)["sha256"])
 
-    def progress(self, name: str) -> dict[str, int]:
-        """``step`` and ``steps`` of a checkpoint, its tensors unread."""
-        state = json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["state"]
-        return {key: int(state[key]) for key in ("step", "steps")}
+    def progress(self, name: str) -> tuple[int, int]:
+        """The step that a checkpoint stands at and the run's last one, its tensors unread. Raises RunError where there is none."""
+        state = self._facts(name)["state"]
+        return int(state["step"]), int(state["steps"])
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        keys = ("method", "tensors", "sha256", "state")
+        none = f"no checkpoint {name!r} here; train first, or take another run"
+        return read_facts(self.root / f"{name}.json", keys, schema=SCHEMA, error=RunError, none=none, mend="remove the folder and train again")
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint. Raises RunError for one with values that are not finite: the one before it stays."""
@@ -102,17 +107,9 @@ class Run:
 
     def load(self, name: str) -> dict[str, Any]:
         """A checkpoint's state. Raises RunError in one line if it is missing, truncated, changed, of another schema or method, or not finite."""
-        path = self.root / f"{name}.json"
-        if not path.is_file():
-            raise RunError(f"{self.root}: no checkpoint {name!r} here; train first, or take another run")
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            schema, method, tree = facts["schema"], facts["method"], facts["state"]
-            tensors_path, sha256 = self.root / Path(facts["tensors"]).name, str(facts["sha256"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path}: not a checkpoint ({type(error).__name__}: {error}); remove the folder and train again") from None
-        if schema != SCHEMA:
-            raise RunError(f"{path}: schema version {schema}, this ifrp-bench reads {SCHEMA}")
+        path, facts = self.root / f"{name}.json", self._facts(name)
+        method, tree, sha256 = facts["method"], facts["state"], str(facts["sha256"])
+        tensors_path = self.root / Path(facts["tensors"]).name
         if method != self.method:
             raise RunError(f"{path}: a checkpoint of the method {method!r}; this run is of {self.method!r}")
         tensors = load_state(tensors_path, sha256=sha256)

@@ -65,7 +65,7 @@ def damage(run, how):
 
 
 @pytest.mark.parametrize("how, word", [
-    ("truncated", "sha256"), ("no tensors", "no such weight file"), ("json cut", "not a checkpoint"), ("json list", "not a checkpoint"),
+    ("truncated", "sha256"), ("no tensors", "no such weight file"), ("json cut", "not readable"), ("json list", "schema version None"),
     ("schema", "schema version 99"), ("method", "of the method 'johnson'"), ("missing", "'nowhere' is missing"),
 ])
 def test_a_damaged_checkpoint_is_one_clear_line(run, how, word):
