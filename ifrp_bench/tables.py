@@ -137,7 +137,7 @@ def summarize(frame: pd.DataFrame, columns: Iterable[Column], *, seed: int = 0) 
             rows_here.append(dict(zip(ENTRY, entry)) | {   # type: ignore[call-overload]
                 "column": column.name, "mean": values[finite].groupby(rows[style][finite]).mean().mean(), "rows": len(rows),
                 "infinite": int(np.isinf(values).sum()), "missing": int(np.isnan(values).sum()),
-                "reported": REPORTED.get(str(entry[0]), {}).get(column.name, np.nan), "digits": column.digits, "lower": column.lower,  # type: ignore[index]
+                "reported": _reported(str(entry[0]), column, rows), "digits": column.digits, "lower": column.lower,  # type: ignore[index]
             })
         best, second = _ranked(chosen, column, rows_here)
         for row in rows_here:
@@ -166,6 +166,11 @@ def intervals(values: list[np.ndarray], seed: int = 0) -> list[tuple[float, floa
             for number, low, high in zip(part, np.atleast_1d(result.low), np.atleast_1d(result.high)):
                 found[number] = float(low), float(high)
     return found
+
+
+def _reported(method: str, column: Column, rows: pd.DataFrame) -> float:
+    """The paper's value, beside the condition that it is of and no other."""
+    return REPORTED.get(method, {}).get(column.name, np.nan) if "headline" not in rows or rows["headline"].iloc[0] else np.nan
 
 
 def _name_of(row: dict[str, Any]) -> tuple[str, str, str]:
