@@ -341,7 +341,9 @@ def evaluate(
 @click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="A data set that `synth` made.")
 @click.option("--preset", default="smoke", show_default=True, help="Length of every training: paper, short, cpu, smoke.")
 @click.option("--methods", metavar="NAME,NAME", help="Only these. [default: aligner, the five baselines, the ablations and ifrp]")
-@click.option("--condition", "conditions", type=click.Choice(CONDITIONS), multiple=True, default=CONDITIONS, show_default=True)
+@click.option(
+    "--condition", "conditions", type=click.Choice(CONDITIONS), multiple=True, default=CONDITIONS, show_default=True, help="As for eval; may be repeated.",
+)
 @click.option("--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True, help="As for eval.")
 @click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
 @click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
@@ -453,7 +455,7 @@ def import_pairs(
 @cli.command()
 @click.argument("data", type=FOLDER, default=Path("data/demo"))
 @click.option("--out", type=FOLDER, required=True, help="Gets stylized/ and real/.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which faces.")
 @click.option("--condition", type=click.Choice(["raw", "oracle"]), default="raw", show_default=True, help="oracle: brought upright with the stored warp.")
 @quiet_option
 def pictures(data: Path, out: Path, split: str, condition: str, quiet: bool) -> None:

@@ -316,6 +316,8 @@ class IFRP:
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
         """One update of SRN, and of DN, at the size that the stage of growing has."""
+        if len(batch.stylized) < 2:
+            raise InputError("batch_size 1: at least 2, for the statistics of batch normalisation and DN's two halves")
         px, share = self.stage()
         self._set_learning_rates()
         real = 2 * batch.real - 1
