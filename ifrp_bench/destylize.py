@@ -141,7 +141,7 @@ def recover_untrained(name: str, task: Task, out: Path) -> Path:
     looked_into = task.training or task.data
 
     def build() -> Method:
-        training = load_split(looked_into, "train", task.device)
+        training = load_split(looked_into, "train", task.device) if looked_into.info["counts"]["train"]["pairs"] else None
         return module.build(module.Config(**settings), Setup(task.device, training=training))   # type: ignore[no-any-return]
 
     facts = {"method": name, "version": __version__, "training_sha256": looked_into.sha256}

@@ -26,7 +26,7 @@ from ifrp_bench.metrics.alignment import residuals
 from ifrp_bench.metrics.fid import Inception, distances
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.metrics.retrieval import FAR, rank_queries, verified
-from ifrp_bench.metrics.ssim import ssim, ssim_rgb
+from ifrp_bench.metrics.ssim import ssim_of_planes
 from ifrp_bench.nets.recogniser import Recogniser, probe_face
 from ifrp_bench.processes import Processes
 from ifrp_bench.provenance import versions
@@ -249,13 +249,16 @@ def picture_scores(metric: str, recovered: np.ndarray, real: np.ndarray) -> Colu
     """The columns of a picture metric for recovered and real faces, uint8 (N, 128, 128, 3) each; in float64 on the CPU, whatever the method ran on."""
     functions: dict[str, Callable[[np.ndarray, np.ndarray], Columns]] = {
         "psnr": lambda x, y: {"psnr_db": psnr_db(torch.from_numpy(x), torch.from_numpy(y)).numpy()},
-        "ssim": lambda x, y: {
-            "ssim": ssim(torch.from_numpy(x), torch.from_numpy(y)).numpy(), "ssim_rgb": ssim_rgb(torch.from_numpy(x), torch.from_numpy(y)).numpy(),
-        },
+        "ssim": lambda x, y: _similarities(ssim_of_planes(torch.from_numpy(x), torch.from_numpy(y)).numpy()),
         "residual": residuals,
     }
     parts = on_threads(lambda start: functions[metric](recovered[start:start + PART], real[start:start + PART]), range(0, len(recovered), PART))
     return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+
+
+def _similarities(by_plane: np.ndarray) -> Columns:
+    """Of luma, and of RGB averaged."""
+    return {"ssim": by_plane[:, 3], "ssim_rgb": by_plane[:, :3].mean(1)}
 
 
 def _kept(folder: Path, key: list[bytes | np.ndarray], compute: Callable[[], Columns]) -> Columns:

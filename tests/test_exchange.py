@@ -87,6 +87,12 @@ def test_sketches_have_columns_of_their_own(tiny, sketches, pixels, tmp_path):
     assert set(pd.read_csv(out / "tables" / "table1.csv")["column"]) == {"psnr seen", "psnr unseen"}
 
 
+def test_a_data_set_for_testing_is_evaluated_by_itself(sketches, tmp_path):
+    """Only the row that needs no training split."""
+    run("eval", "--data", sketches, "--metrics", "psnr,vr", "--out", tmp_path / "out", "--quiet")
+    assert pd.read_csv(tmp_path / "out" / "scores.csv")["method"].tolist() == ["copy"] * 4
+
+
 @pytest.fixture()
 def theirs(tiny, tmp_path) -> Path:
     """The SFs as pictures, as another system might return them."""

@@ -55,9 +55,19 @@ def rank_queries(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray, *,
         before = equal & (np.arange(len(gallery)) < wanted[:, None])
         ranks.append(1 + above.sum(1) + before.sum(1))
         cosines.append(own)
-        nearest.append(np.argsort(-scores, axis=1, kind="stable")[:, :TOP])
+        nearest.append(_highest(scores, min(TOP, len(gallery))))
         ties += int((equal.sum(1) > 1).sum())
     return Ranks(np.concatenate(ranks), np.concatenate(cosines), np.concatenate(nearest), ties)
+
+
+def _highest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The columns of each row's highest scores in order, (n, count); of equal scores the lower index first."""
+    least = np.partition(scores, -count, axis=1)[:, -count]
+    rows = []
+    for row, limit in zip(scores, least):
+        among = np.flatnonzero(row >= limit)
+        rows.append(among[np.argsort(-row[among], kind="stable")[:count]])
+    return np.stack(rows)
 
 
 def match_characteristic(rank: np.ndarray, up_to: int = 50) -> np.ndarray:
