@@ -21,7 +21,7 @@ from ifrp_bench.processes import Processes
 from ifrp_bench.report import write_report
 from ifrp_bench.runs import Run, open_run
 from ifrp_bench.shards import Dataset
-from ifrp_bench.tables import write_tables
+from ifrp_bench.tables import tables_of, write_tables
 from ifrp_bench.train import time_steps, train
 from ifrp_bench.weights import write_whole
 
@@ -144,7 +144,8 @@ def _write_alignment(wanted: Evaluation) -> None:
 def write_results(folder: Path) -> list[Path]:
     """Tables and the report of a results folder, from its scores and those of its ``sketches/``; gives their paths, the report's last."""
     sketches = folder / SKETCHES if (folder / SKETCHES / "scores.csv").is_file() else None
-    return [*write_tables(folder, sketches), write_report(folder, sketches)]
+    tables = tables_of(folder, sketches)
+    return [*write_tables(folder, sketches, tables), write_report(folder, sketches, tables)]
 
 
 def _check_data(run: Run, data: Dataset) -> None:

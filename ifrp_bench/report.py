@@ -19,7 +19,7 @@ from PIL import Image
 from ifrp_bench.errors import InputError
 from ifrp_bench.metrics.retrieval import match_characteristic
 from ifrp_bench.shards import Dataset, open_dataset, read_recovered, read_shard
-from ifrp_bench.tables import SCORES, alignment_table, cells, label_of, make_tables, notes_of, number, read_consistency, read_scores, spread
+from ifrp_bench.tables import SCORES, cells, label_of, notes_of, number, read_scores, spread, tables_of
 from ifrp_bench.warp import WINDOW_PX
 from ifrp_bench.weights import write_whole
 
@@ -55,15 +55,13 @@ class _Pictures:
         return self.uris.get((what, row), "")
 
 
-def write_report(folder: Path, sketches: Path | None = None) -> Path:
+def write_report(folder: Path, sketches: Path | None = None, tables: dict[str, pd.DataFrame] | None = None) -> Path:
     """``report.html`` of a results folder (with the sketch columns of ``sketches``); gives its path.
 
     Where the data set or recovered faces are no longer at hand, the page has no galleries and says so. Raises InputError where there are no scores.
     """
-    scores, consistency = read_scores(folder), read_consistency(folder)
-    facts = _read_facts(folder)
-    of_sketches = (read_scores(sketches), read_consistency(sketches)) if sketches else (None, None)
-    tables = make_tables(scores, consistency, *of_sketches) | alignment_table(folder)
+    scores, facts = read_scores(folder), _read_facts(folder)
+    tables = tables_of(folder, sketches) if tables is None else tables
     entries = [
         _Entry(label_of(one["method"], one["run"], one["condition"]), (one["method"], one["run"], one["condition"]), Path(one["recovered"]), bool(one["run"]))
         for one in facts["entries"] if one["headline"]
@@ -74,7 +72,7 @@ def write_report(folder: Path, sketches: Path | None = None) -> Path:
     examples = {entry.label: _examples(by_entry[entry.label]) for entry in entries if "nearest" in scores and entry.trained}
     pictures, problem = _load_pictures(Path(facts["data_folder"]), facts, entries, by_entry, chosen, examples)
     page = _template().render(
-        facts=facts, notes=notes_of(folder), provenance=_provenance(facts, scores, of_sketches[0]),
+        facts=facts, notes=notes_of(folder), provenance=_provenance(facts, scores, read_scores(sketches) if sketches else None),
         tables=[_as_html_table(name, table) for name, table in tables.items()], heat=_heat_maps(tables["styles"]),
         curves=_curves(by_entry), entries=entries, leading=leading.label, chosen=chosen, examples=examples, pictures=pictures, problem=problem,
         frame=by_entry[leading.label], by_entry=by_entry, width=WINDOW_PX[2], height=WINDOW_PX[3], own_rows=_own_rows(by_entry[leading.label]),

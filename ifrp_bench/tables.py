@@ -215,16 +215,20 @@ def holm(p: list[float]) -> list[float]:
     return corrected.tolist()
 
 
-def write_tables(folder: Path, sketches: Path | None = None) -> list[Path]:
+def tables_of(folder: Path, sketches: Path | None = None) -> dict[str, pd.DataFrame]:
+    """Every table of a results folder, with sketch columns from the results folder ``sketches``; means, intervals and tests are computed here, once."""
+    of_sketches = (read_scores(sketches), read_consistency(sketches)) if sketches else (None, None)
+    return make_tables(read_scores(folder), read_consistency(folder), *of_sketches) | alignment_table(folder)
+
+
+def write_tables(folder: Path, sketches: Path | None = None, tables: dict[str, pd.DataFrame] | None = None) -> list[Path]:
     """The tables of a results folder, with sketch columns from the results folder ``sketches``, into its ``tables/``; gives their paths.
 
     Each is ``NAME.csv`` (tidy), ``NAME-printed.csv``, ``NAME.md`` and ``NAME.tex``: Tables 1 and 2 of the paper and verification (table3), each method
     under its headline condition; by condition, by style, by FCR's blocks, and the residual misalignment, with every row.
     """
-    scores = read_scores(folder)
-    tables = make_tables(scores, read_consistency(folder), *((read_scores(sketches), read_consistency(sketches)) if sketches else (None, None)))
-    tables |= alignment_table(folder)
-    caption = _caption(scores, read_scores(sketches) if sketches else None) + " ".join(f" {note}." for note in notes_of(folder))
+    tables = tables_of(folder, sketches) if tables is None else tables
+    caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None) + " ".join(f" {note}." for note in notes_of(folder))
     written = []
     for name, table in tables.items():
         forms = {
