@@ -292,7 +292,9 @@ def destylize(
 @cli.command("eval")
 @click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN]...")
 @click.option("--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="The data set whose test split is evaluated.")
-@click.option("--metrics", metavar="psnr,ssim,frr,fcr,vr,...", help="Only these; there are also residual (what the STNs left of the misalignment), fid, kid.")
+@click.option(
+    "--metrics", metavar="psnr,ssim,frr,fcr,vr,...", help="Only these; there are also residual (what the STNs left of the misalignment), lpips, fid, kid.",
+)
 @click.option(
     "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True,
     help="For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), or an ONNX file with a card (FILE.json) beside it.",
@@ -587,7 +589,7 @@ def styles_fetch(style: str, where: str) -> None:
 @click.argument("name")
 @click.option("--from", "where", metavar="FILE|URL", help="Your copy, or another address. [default: where its authors publish it]")
 def fetch(name: str, where: str | None) -> None:
-    """Download weights (vgg16, vgg19, facenet, inception) into the cache, checked by their sha256. Nothing else uses the network.
+    """Download weights (vgg16, vgg19, facenet, inception, lpips) into the cache, checked by their hashes. Nothing else uses the network.
 
     \b
     Example:

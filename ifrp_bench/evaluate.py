@@ -24,6 +24,7 @@ from ifrp_bench import __version__
 from ifrp_bench.errors import InputError
 from ifrp_bench.metrics.alignment import residuals
 from ifrp_bench.metrics.fid import Inception, distances
+from ifrp_bench.metrics.lpips import Lpips
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.metrics.retrieval import FAR, rank_queries, verified
 from ifrp_bench.metrics.ssim import ssim_of_planes
@@ -36,7 +37,7 @@ from ifrp_bench.weights import write_whole
 from ifrp_bench.workers import on_threads
 
 PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
-PICTURE_METRICS = ("psnr", "ssim", "residual")
+PICTURE_METRICS = ("psnr", "ssim", "residual", "lpips")
 RETRIEVAL = ("frr", "fcr", "vr")
 SETS = ("fid", "kid")   # of sets, not of faces: they have a file of their own
 METRICS = (*PICTURE_METRICS, *RETRIEVAL, *SETS)
@@ -156,6 +157,7 @@ class _Scorer:
         self.faces, self.metrics, self.kept = faces, metrics, kept
         self.recogniser = recogniser if any(name in RETRIEVAL for name in metrics) else None
         self.inception = Inception() if any(name in SETS for name in metrics) else None
+        self.lpips = Lpips() if "lpips" in metrics else None
         self._gallery: np.ndarray | None = None
 
     def prepare(self, entry: Entry | None, name: str) -> None:
@@ -230,8 +232,10 @@ class _Scorer:
             return {}
         rows, _ = self.faces.shards[name]
         own = self.faces.frame["own"].to_numpy()[rows]
-        key: list[bytes | np.ndarray] = [b"scores", metric.encode(), PROTOCOL.encode(), recovered, own - own.min(), self.faces.gallery[own.min():own.max() + 1]]
-        return _kept(self.kept, key, lambda: picture_scores(metric, recovered, self.faces.gallery[own]))
+        lpips = self.lpips if metric == "lpips" else None
+        name_of = metric.encode() + (lpips.sha256.encode() if lpips else b"")
+        key: list[bytes | np.ndarray] = [b"scores", name_of, PROTOCOL.encode(), recovered, own - own.min(), self.faces.gallery[own.min():own.max() + 1]]
+        return _kept(self.kept, key, lambda: picture_scores(metric, recovered, self.faces.gallery[own], lpips))
 
     def _embed(self, faces: np.ndarray) -> np.ndarray:
         """float32 (N, D) of uint8 (N, 128, 128, 3); (N, 0) where no metric asks for it."""
@@ -245,13 +249,18 @@ class _Scorer:
         return embedded
 
 
-def picture_scores(metric: str, recovered: np.ndarray, real: np.ndarray) -> Columns:
-    """The columns of a picture metric for recovered and real faces, uint8 (N, 128, 128, 3) each; in float64 on the CPU, whatever the method ran on."""
+def picture_scores(metric: str, recovered: np.ndarray, real: np.ndarray, lpips: Lpips | None = None) -> Columns:
+    """The columns of a picture metric for recovered and real faces, uint8 (N, 128, 128, 3) each; on the CPU, whatever the method ran on.
+
+    In float64, but for ``lpips``, whose network is float32 and has to be given.
+    """
     functions: dict[str, Callable[[np.ndarray, np.ndarray], Columns]] = {
         "psnr": lambda x, y: {"psnr_db": psnr_db(torch.from_numpy(x), torch.from_numpy(y)).numpy()},
         "ssim": lambda x, y: _similarities(ssim_of_planes(torch.from_numpy(x), torch.from_numpy(y)).numpy()),
         "residual": residuals,
     }
+    if lpips:
+        functions["lpips"] = lambda x, y: {"lpips": lpips.distances(x, y)}
     parts = on_threads(lambda start: functions[metric](recovered[start:start + PART], real[start:start + PART]), range(0, len(recovered), PART))
     return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
 

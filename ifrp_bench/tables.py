@@ -82,6 +82,7 @@ def _grouped(name: str, score: str, **options: Any) -> list[Column]:
 
 SCORES: dict[str, tuple[str, dict[str, Any]]] = {   # what a column is called: its score, and options of ``Column``
     "psnr": ("psnr_db", {}), "ssim": ("ssim", {"digits": 3}), "frr": ("hit_top5", {"hits": True}), "vr": ("verified", {"hits": True}),
+    "lpips": ("lpips", {"lower": True, "digits": 3}),
 }
 RESIDUALS: dict[str, tuple[str, dict[str, Any]]] = {"angle": ("residual_deg", {"lower": True}), "shift": ("residual_px", {"lower": True})}
 ALIGNMENT: dict[str, tuple[str, dict[str, Any]]] = {

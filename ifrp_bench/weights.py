@@ -21,17 +21,24 @@ DOWNLOADS = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "inception": "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    "lpips": "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
     "facenet": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
 }
-SHA256 = {   # of those whose file name does not carry it; facenet's as published by a third party
+HASHES = {   # of those whose file name does not carry it, as published by third parties; a sha256 unless it says otherwise
     "facenet": "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+    "lpips": "md5:d507d7349b931f0638a25a48a722f98a",
 }
+PLACES = {"lpips": "lpips-v0.1-vgg.pth"}   # names in the cache of those whose own says too little
 
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
+    return _digest_of(path, "sha256")
+
+
+def _digest_of(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -106,7 +113,7 @@ def fetch_weights(name: str, where: str | None = None) -> Path:
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} is none of {', '.join(DOWNLOADS)}")
     place = _place_of_weights(name)
-    return fetch_file(where or DOWNLOADS[name], place, SHA256.get(name) or place.stem.rsplit("-", 1)[1])
+    return fetch_file(where or DOWNLOADS[name], place, HASHES.get(name) or place.stem.rsplit("-", 1)[1])
 
 
 def fetched_weights(name: str) -> Path:
@@ -118,27 +125,30 @@ def fetched_weights(name: str) -> Path:
 
 
 def _place_of_weights(name: str) -> Path:
-    return cache_folder() / "weights" / DOWNLOADS[name].rsplit("/", 1)[1]
+    return cache_folder() / "weights" / (PLACES.get(name) or DOWNLOADS[name].rsplit("/", 1)[1])
 
 
-def fetch_file(where: str, target: Path, sha256: str) -> Path:
-    """Copy or download a file to ``target`` after its sha256 (or the first digits of it that are known) was checked; gives ``target``.
+def fetch_file(where: str, target: Path, digest: str) -> Path:
+    """Copy or download a file to ``target`` after its ``digest`` was checked, a sha256 or the first digits of it that are known, or ``md5:...``; gives
+    ``target``.
 
     Raises InputError for a missing file, a failed download (it says where to place the file by hand) and another file than expected.
     """
+    algorithm, _, wanted = digest.rpartition(":")
+    algorithm = algorithm or "sha256"
     with TemporaryDirectory() as folder:
-        path = _download(where, Path(folder), target, sha256) if "://" in where else Path(where).expanduser()
+        path = _download(where, Path(folder), target, f"{algorithm} begins with {wanted[:12]}") if "://" in where else Path(where).expanduser()
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        found = sha256_of(path)
-        if not found.startswith(sha256):
+        found = _digest_of(path, algorithm)
+        if not found.startswith(wanted):
             page = " (a web page in its place)" if path.read_bytes()[:256].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
-            raise InputError(f"{where}: not {target.name}{page}: its sha256 is {found[:12]}..., expected {sha256[:12]}...")
+            raise InputError(f"{where}: not {target.name}{page}: its {algorithm} is {found[:12]}..., expected {wanted[:12]}...")
         write_whole(target, path.read_bytes())
     return target
 
 
-def _download(where: str, folder: Path, target: Path, sha256: str) -> Path:
+def _download(where: str, folder: Path, target: Path, known_by: str) -> Path:
     import pooch
 
     logging.getLogger("pooch").setLevel(logging.ERROR)
@@ -146,4 +156,4 @@ def _download(where: str, folder: Path, target: Path, sha256: str) -> Path:
         return Path(pooch.retrieve(where, None, fname=target.name, path=folder, progressbar=False))
     except Exception as error:   # requests' and pooch's errors have no common base short of this
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{where}: not downloaded ({reason}); place the file whose sha256 begins with {sha256[:12]} at {target}") from None
+        raise InputError(f"{where}: not downloaded ({reason}); place the file whose {known_by} at {target}") from None

@@ -1,17 +1,20 @@
 """Evaluation: the numbers are those that an independent script finds, results say what they are of, mistakes write nothing."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 
 from ifrp_bench.errors import InputError
 from ifrp_bench.evaluate import Entry, evaluate
@@ -20,6 +23,7 @@ from ifrp_bench.metrics.retrieval import rank_queries, verified
 from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.shards import open_dataset, read_shard, write_recovered
 from ifrp_bench.tables import Column, check_one, escape, holm, intervals, paired_test, read_scores, summarize, write_tables
+from ifrp_bench.weights import HASHES
 from tests.conftest import run
 
 
@@ -96,7 +100,7 @@ def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, 
 
 
 @pytest.mark.parametrize("options, word", [
-    (("--metrics", "psnr,lpips"), "'lpips' is none of"), (("--recogniser", "vggface"), "expected builtin, facenet, or an .onnx"), (("--condition", "stn"), "no run here"),
+    (("--metrics", "psnr,dists"), "'dists' is none of"), (("--recogniser", "vggface"), "expected builtin, facenet, or an .onnx"), (("--condition", "stn"), "no run here"),
     (("--data", "nowhere"), "no data set here"),
 ])
 def test_mistakes_are_one_line_and_write_no_results(tiny, tmp_path, options, word):
@@ -238,3 +242,30 @@ def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, monkeypatch):
     assert abs(distances(same, same)["fid"]) < 1e-3 and abs(distances(same, same)["kid"]) < 0.1
     moved = distances(same + 2, same)
     assert moved["fid"] == pytest.approx(8 * 2**2, abs=1e-3) and moved["kid"] > 1   # the means are two apart in each of eight dimensions
+
+
+def test_lpips_equals_torch_fidelitys(tiny, tmp_path, monkeypatch):
+    """With random weights in the published layouts, the linear ones by `fetch`."""
+    theirs = pytest.importorskip("torch_fidelity.sample_similarity_lpips")
+    monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    vgg = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+    linear = {f"lin{number}.model.1.weight": torch.rand(1, channels, 1, 1) for number, channels in enumerate((64, 128, 256, 512, 512))}
+    torch.save(linear, tmp_path / "linear.pth")
+    assert "md5 is" in run("fetch", "lpips", "--from", tmp_path / "linear.pth", exit_code=1)
+    monkeypatch.setitem(HASHES, "lpips", f"md5:{hashlib.md5((tmp_path / 'linear.pth').read_bytes()).hexdigest()}")
+    run("fetch", "lpips", "--from", tmp_path / "linear.pth")
+    options = ("eval", "--data", tiny, "--metrics", "lpips", "--out", tmp_path / "out", "--quiet")
+    assert "`ifrp-bench fetch vgg16`" in run(*options, exit_code=1)
+    torch.save({f"features.{name}": value for name, value in vgg.state_dict().items()}, tmp_path / "cache" / "weights" / "vgg16-397923af.pth")
+    run(*options)
+
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: linear)
+    monkeypatch.setattr(theirs, "torchvision_load_pretrained_vgg16", lambda: SimpleNamespace(features=vgg))
+    shard = read_shard(open_dataset(tiny).shards("test")[0])
+    stylized, real = (torch.from_numpy(faces).permute(0, 3, 1, 2) for faces in (shard.stylized, shard.real[shard.real_index]))
+    wanted = theirs.SampleSimilarityLPIPS("lpips")(stylized, real).flatten()
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    found = scores[scores["method"] == "copy"]["lpips"].to_numpy()[:len(wanted)]
+    assert found == pytest.approx(wanted.numpy(), rel=1e-4) and found.std() > 0
+    assert "lpips" in (tmp_path / "out" / "tables" / "conditions.md").read_text().lower()

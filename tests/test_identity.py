@@ -9,7 +9,7 @@ from facenet_pytorch import InceptionResnetV1
 from ifrp_bench.errors import InputError
 from ifrp_bench.nets.identity import open_identity
 from ifrp_bench.nets.vgg import BUILTIN, open_features
-from ifrp_bench.weights import SHA256, sha256_of
+from ifrp_bench.weights import HASHES, sha256_of
 from tests.conftest import run
 
 
@@ -68,7 +68,7 @@ def facenet(tmp_path, monkeypatch):
     state = InceptionResnetV1(pretrained=None, classify=False).state_dict() | {"logits.weight": torch.zeros(8631, 512), "logits.bias": torch.zeros(8631)}
     torch.save(state, tmp_path / "mine.pt")
     monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(SHA256, "facenet", sha256_of(tmp_path / "mine.pt"))
+    monkeypatch.setitem(HASHES, "facenet", sha256_of(tmp_path / "mine.pt"))
     run("fetch", "facenet", "--from", tmp_path / "mine.pt")
     return state
 
