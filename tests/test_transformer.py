@@ -77,3 +77,12 @@ def test_gradient_reaches_every_parameter(net):
 def test_reflection_padding_is_torchs(size):
     x = torch.rand(2, 3, 9, 11)
     assert torch.equal(reflect_pad(x, size), F.pad(x, (size,) * 4, mode="reflect"))
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_gradient_of_padding_is_torchs(size):
+    x = torch.randn(2, 3, 9, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.randn(2, 3, 9 + 2 * size, 7 + 2 * size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, = torch.autograd.grad((reflect_pad(x, size) * weight).sum(), x)
+    theirs, = torch.autograd.grad((F.pad(x, (size,) * 4, mode="reflect") * weight).sum(), x)
+    assert torch.allclose(ours, theirs, atol=1e-12)

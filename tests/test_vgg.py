@@ -80,3 +80,15 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 def test_gram_matrix_by_hand():
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])   # two channels of 1x2
     assert torch.allclose(gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
+
+
+def test_the_gradient_of_gram_matrices():
+    features = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(1))   # not symmetric
+    ours, = torch.autograd.grad((gram(features) * weight).sum(), features)
+    plain = torch.einsum("nahw,nbhw->nab", features, features) / 60
+    theirs, = torch.autograd.grad((plain * weight).sum(), features)
+    assert torch.allclose(ours, theirs, atol=1e-6)   # Gram matrices are float32
+    with torch.autocast("cpu", torch.bfloat16):
+        gram(features.float()).sum().backward()   # the product is taken in bfloat16, the gradient comes back in float32
+    assert features.grad is not None and features.grad.isfinite().all()

@@ -5,6 +5,7 @@ AdaIN/WCT line of work; ``builtin`` is a narrow one in the latter's layout that 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,21 @@ def gram(features: Tensor) -> Tensor:
     """
     n, c, h, w = features.shape
     flat = features.permute(0, 2, 3, 1).reshape(n, h * w, c)   # a view of channels_last features
-    return (flat.transpose(1, 2) @ flat).float() / (c * h * w)
+    return _Product.apply(flat).float() / (c * h * w)   # type: ignore[no-any-return]
+
+
+class _Product(torch.autograd.Function):
+    """Fᵀ F of (N, P, C), whose gradient is one product, F (G + Gᵀ); a general matrix product takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:   # type: ignore[override]
+        ctx.save_for_backward(flat)
+        return flat.transpose(1, 2) @ flat
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:   # type: ignore[override]
+        flat, = ctx.saved_tensors
+        return flat @ (gradient + gradient.transpose(1, 2)).to(flat.dtype)   # type: ignore[no-any-return]
 
 
 def loss_layers(features: Features) -> tuple[tuple[str, ...], tuple[str, ...]]:
