@@ -84,7 +84,7 @@ def evaluate(
     wanted = checked_metrics(metrics, recogniser)
     processes = processes or Processes("cpu")
     entries, faces = list(entries), load_faces(data, split)
-    scorer = _Scorer(faces, wanted, recogniser, out / "kept")
+    scorer = _Scorer(faces, data.sha256, wanted, recogniser, out / "kept")
     work: list[tuple[Entry | None, str]] = [(entry, name) for entry in [None, *entries] for name in faces.shards]
     for entry, name in tqdm(work[processes.rank::processes.world], desc="evaluate", unit="shard", disable=quiet or not processes.first):
         scorer.prepare(entry, name)
@@ -153,8 +153,8 @@ def load_faces(data: Dataset, split: str) -> Faces:
 class _Scorer:
     """Scores of entries, shard by shard and kept; ``prepare`` computes a shard's part, ``scores`` puts an entry's parts together."""
 
-    def __init__(self, faces: Faces, metrics: tuple[str, ...], recogniser: Recogniser | None, kept: Path) -> None:
-        self.faces, self.metrics, self.kept = faces, metrics, kept
+    def __init__(self, faces: Faces, data_sha256: str, metrics: tuple[str, ...], recogniser: Recogniser | None, kept: Path) -> None:
+        self.faces, self.data_sha256, self.metrics, self.kept = faces, data_sha256, metrics, kept
         self.recogniser = recogniser if any(name in RETRIEVAL for name in metrics) else None
         self.inception = Inception() if any(name in SETS for name in metrics) else None
         self.lpips = Lpips() if "lpips" in metrics else None
@@ -225,7 +225,7 @@ class _Scorer:
 
     def _recovered(self, entry: Entry, name: str) -> np.ndarray:
         rows, _ = self.faces.shards[name]
-        return read_recovered(entry.folder / name, rows=rows.stop - rows.start)
+        return read_recovered(entry.folder / name, rows=rows.stop - rows.start, data_sha256=self.data_sha256)
 
     def _picture_scores(self, metric: str, recovered: np.ndarray, name: str) -> Columns:
         if metric not in PICTURE_METRICS:

@@ -129,15 +129,18 @@ def write_recovered(path: Path, recovered: np.ndarray, facts: dict[str, str]) ->
     write_whole(path, buffer.getvalue())
 
 
-def read_recovered(path: Path, *, rows: int) -> np.ndarray:
-    """Recovered faces, uint8 (rows, 128, 128, 3). Raises ShardError for a file that is missing, broken or of another length."""
+def read_recovered(path: Path, *, rows: int, data_sha256: str = "") -> np.ndarray:
+    """Recovered faces, uint8 (rows, 128, 128, 3). Raises ShardError for a file that is missing, broken, of another length, or, with ``data_sha256``, made
+    from another data set."""
     try:
         with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
-            recovered = file["recovered"][()]
+            recovered, made_from = file["recovered"][()], str(file.attrs.get("data_sha256", data_sha256))
     except (OSError, KeyError, RuntimeError) as error:
         raise ShardError(f"{path}: not a shard of recovered faces: {' '.join(str(error).split())[:120]}; remove it and destylize again") from None
     if recovered.shape != (rows, FACE_PX, FACE_PX, 3) or recovered.dtype != np.uint8:
         raise ShardError(f"{path}: recovered faces are {recovered.dtype} {recovered.shape}, expected uint8 {(rows, FACE_PX, FACE_PX, 3)}")
+    if data_sha256 and made_from != data_sha256:
+        raise ShardError(f"{path}: recovered from another data set ({made_from[:12]}...), expected {data_sha256[:12]}...; destylize this one")
     return recovered
 
 

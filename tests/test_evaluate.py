@@ -109,7 +109,9 @@ def test_mistakes_are_one_line_and_write_no_results(tiny, tmp_path, options, wor
     assert not (tmp_path / "out" / "scores.csv").exists()
 
 
-@pytest.mark.parametrize("how, word", [("missing", "not a shard of recovered faces"), ("short", "expected uint8"), ("float", "float32")])
+@pytest.mark.parametrize("how, word", [
+    ("missing", "not a shard of recovered faces"), ("short", "expected uint8"), ("float", "float32"), ("other", "another data set"),
+])
 def test_recovered_shards_that_do_not_fit_are_named(tiny, tmp_path, how, word):
     data = open_dataset(tiny)
     for path in data.shards("test"):
@@ -117,6 +119,8 @@ def test_recovered_shards_that_do_not_fit_are_named(tiny, tmp_path, how, word):
     path = next((tmp_path / "made").glob("*.h5"))
     if how == "missing":
         path.unlink()
+    elif how == "other":
+        write_recovered(path, read_shard(data.root / path.name).stylized, {"data_sha256": "0" * 64})
     else:
         with h5py.File(path, "r+") as file:
             faces = file["recovered"][()]
