@@ -1,5 +1,5 @@
 """What the speed of the baselines' steps is made of, as ratios in one run: each method's step at its `cpu` preset's batch size against the same step eager, in
-float32, NCHW and one pair at a time; Gatys' optimiser with many faces against one face at a time.
+float32, NCHW, with torch's own padding and one pair at a time; Gatys' optimiser with many faces against one face at a time.
 
     python benchmarks/bench_baselines.py --data data/lfw
 
@@ -10,15 +10,20 @@ import argparse
 import contextlib
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from ifrp_bench import memory
 from ifrp_bench.batches import load_split
 from ifrp_bench.catalog import load_method
-from ifrp_bench.methods import Method, Pairs, Setup
+from ifrp_bench.methods import Method, Pairs, Setup, cyclegan
 from ifrp_bench.methods.gatys import Config as GatysConfig, Gatys
+from ifrp_bench.nets import transformer, vgg
 from ifrp_bench.provenance import fingerprint
 from ifrp_bench.shards import open_dataset
 from ifrp_bench.train import split_settings
@@ -37,6 +42,21 @@ class PlainSetup(Setup):
 
     def place(self, network, memory_format=torch.contiguous_format):
         return network.to(self.device)
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Padding and Gram matrices as torch differentiates them."""
+    def product(features: Tensor) -> Tensor:
+        n, c, h, w = features.shape
+        flat = features.reshape(n, c, h * w)
+        return flat @ flat.transpose(1, 2) / (c * h * w)
+
+    with contextlib.ExitStack() as stack:
+        for module in (transformer, vgg, cyclegan):
+            stack.enter_context(patch.object(module, "reflect_pad", lambda x, size: F.pad(x, (size,) * 4, mode="reflect")))
+        stack.enter_context(patch.object(vgg, "gram", product))
+        yield
 
 
 def step_seconds(method: Method, batch: Pairs) -> list[float]:
@@ -70,7 +90,8 @@ def main() -> None:
         fast, slow = [], []
         for _ in range(ROUNDS):
             fast += step_seconds(ours, batch)
-            slow += step_seconds(plain, one)
+            with plainly():
+                slow += step_seconds(plain, one)
         rates = loop.batch_size / statistics.median(fast), len(one.real) / statistics.median(slow)
         print(f"{name}: {rates[0]:.1f} pairs/s in batches of {loop.batch_size}, {rates[1]:.1f} plain, one at a time: {rates[0] / rates[1]:.1f} x", flush=True)
 
@@ -83,8 +104,9 @@ def main() -> None:
         on_threads(lambda start: method.transfer(stylized[start:start + 8], real[start:start + 8]), (0, 8))
         together.append((time.perf_counter() - started) / 16)
         started = time.perf_counter()
-        for row in range(4):
-            plain.transfer(stylized[row:row + 1].contiguous(), real[row:row + 1].contiguous())
+        with plainly():
+            for row in range(4):
+                plain.transfer(stylized[row:row + 1].contiguous(), real[row:row + 1].contiguous())
         alone.append((time.perf_counter() - started) / 4)
     times = [1e3 * statistics.median(values) / GATYS_STEPS for values in (together, alone)]
     print(f"gatys: {times[0]:.1f} ms a face and step in batches, {times[1]:.1f} plain, one face at a time: {times[1] / times[0]:.1f} x")
