@@ -7,10 +7,12 @@ does not. Recovered shards stand in ``RUN/recovered/<data set>/<condition>/``, r
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -32,7 +34,7 @@ from ifrp_bench.settings import settings_of
 from ifrp_bench.shards import Dataset, Shard, read_recovered, read_shard, recovered_facts, write_recovered
 from ifrp_bench.warp import FACE_PX, WINDOW_PX, centre_window, framed_window, resample, undo_warp, window_to_frame
 from ifrp_bench.weights import write_whole
-from ifrp_bench.workers import on_threads
+from ifrp_bench.workers import default_workers, on_threads
 
 CONDITIONS = ("raw", "stn", "oracle")
 BATCH = 64
@@ -192,6 +194,28 @@ def _recover_slowly(knowing: Callable[[Tensor, Tensor], Tensor], stylized: np.nd
     for kept in parts.glob(f"{key}-*.npy"):
         kept.unlink()
     return recovered
+
+
+def time_faces(module: ModuleType, config: Any, data: Dataset, device: str, timed: int = 3) -> float:
+    """Seconds that a method which optimises each face takes for one, all cores at work: from a few of its steps on validation faces."""
+    few = replace(config, **{module.OPTIMISED: timed})
+    method = module.build(few, Setup(device, training=load_split(data, "train", device)))
+    split = load_split(data, "val", device, aligned=True)
+    batch = split.pairs(torch.arange(OPTIMISED_AT_ONCE["cpu" if device == "cpu" else "cuda"], device=device) % len(split))
+    parts = range(2 * (default_workers() or 1) if device == "cpu" else 2)
+
+    def one(_: int) -> None:
+        to_pictures(method.recover_knowing(batch.stylized, batch.real))
+
+    one(0)   # what it looks into is looked into once
+    started = time.perf_counter()
+    if device == "cpu":
+        on_threads(one, parts)
+    else:
+        for part in parts:
+            one(part)
+    seconds = time.perf_counter() - started
+    return seconds / (len(parts) * len(batch.real)) * getattr(config, module.OPTIMISED) / timed
 
 
 def recover_shard(method: Method, stylized: np.ndarray, device: str = "cpu") -> np.ndarray:

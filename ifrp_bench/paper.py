@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ifrp_bench.catalog import difficulty_rows, load_method
-from ifrp_bench.destylize import Task, alignment_errors, recover_split, recover_untrained
+from ifrp_bench.destylize import Task, alignment_errors, recover_split, recover_untrained, time_faces
 from ifrp_bench.errors import InputError
 from ifrp_bench.evaluate import DEFAULT, Entry, checked_metrics, evaluate
 from ifrp_bench.exchange import import_recovered
@@ -22,7 +22,7 @@ from ifrp_bench.report import write_report
 from ifrp_bench.runs import Run, open_run
 from ifrp_bench.shards import Dataset
 from ifrp_bench.tables import tables_of, write_tables
-from ifrp_bench.train import time_steps, train
+from ifrp_bench.train import split_settings, time_steps, train
 from ifrp_bench.weights import write_whole
 
 METHODS = ("aligner", "gatys", "gatys-oracle", "johnson", "mgan", "pix2pix", "cyclegan", "srn", "srn-dn", "ifrp")   # rows of the paper, and the aligner first
@@ -79,11 +79,14 @@ def estimate(paper: Paper, say: Callable[[str], None]) -> float:
     total = 0.0
     for name in paper.methods:
         module, settings = paper.settings(name)
+        if getattr(module, "OPTIMISED", False):
+            _, config = split_settings(module, name, {"steps": 1} | settings)
+            seconds = time_faces(module, config, paper.data, paper.device)
+            minutes = seconds * paper.data.info["counts"]["test"]["pairs"] / 60
+            say(f"{name}: not trained; {seconds:.2f} s a face, about {minutes:.1f} minutes of the evaluation under each condition")
+            continue
         if _finished(paper.root(name)):
             say(f"{name}: finished")
-            continue
-        if getattr(module, "OPTIMISED", False):
-            say(f"{name}: not trained; it takes its time in the evaluation")
             continue
         seconds, steps = time_steps(module, name, settings, paper.data, paper.device)
         say(f"{name}: {steps} steps, about {seconds * steps / 60:.1f} minutes at {seconds:.2f} s a step")

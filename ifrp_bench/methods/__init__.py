@@ -2,8 +2,9 @@
 
 A module has a frozen ``Config`` (every default with its origin), ``build(config, setup)``, ``PRESETS`` (settings by name, of the loop and of
 ``Config``), and says whether it is ``PAIRED`` and ``TRAINABLE``. It may have ``VARIANTS`` (ablations: settings under a name of their own), ``ALIGNED`` (it
-is trained on SFs brought upright with their stored warps), ``OPTIMISED`` (not trained, it optimises each face when it is used), ``HEADLINE`` (the condition
-under which it stands in a paper's tables, ``raw`` if nothing is said), ``NOTE`` (what the tables' readers must know) and ``TABLE_ROW`` (False: it
+is trained on SFs brought upright with their stored warps), ``OPTIMISED`` (not trained, it optimises each face when it is used: the name of the setting that
+says for how many steps), ``HEADLINE`` (the condition under which it stands in a paper's tables, ``raw`` if nothing is said), ``VARIANT_NOTES`` and ``NOTE``
+(what the tables' readers must know of a variant, and of features other than the paper's) and ``TABLE_ROW`` (False: it
 recovers no faces). A method does not know the loop that trains it.
 """
 

@@ -18,7 +18,8 @@ from ifrp_bench.nets.vgg import content_distance, loss_layers, open_features, st
 
 PAIRED = True
 TRAINABLE = False
-OPTIMISED = ALIGNED = True
+OPTIMISED = "steps_per_face"
+ALIGNED = True
 HEADLINE = "stn"
 NOTE = "style and content at the deepest VGG layers that the features at hand have: up to relu3_1 unless a whole VGG was given"
 STYLES = ("nearest", "own")
