@@ -38,7 +38,7 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"steps": 40_000, "batch_size": 4},   # [P]
     "short": {"steps": 8_000, "batch_size": 8},
-    "cpu": {"steps": 1500, "batch_size": 8, "ema": 0.99},
+    "cpu": {"steps": 1500, "batch_size": 8, "ema": 0.99, "validations": 8},
     "smoke": {"steps": 100, "batch_size": 8, "ema": 0.9, "width": 16, "validations": 2},   # half the width, for the demo's time
 }
 
