@@ -12,6 +12,7 @@ from ifrp_bench.images import to_faces
 from ifrp_bench.nets.vgg import open_features
 from ifrp_bench.weights import fetched_weights, load_state, sha256_of
 
+AT_ONCE = 8   # pairs: the features of one take 16 MB
 LAYERS = {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512, "relu5_3": 512}   # and their channels
 
 
@@ -31,6 +32,10 @@ class Lpips:
     @torch.inference_mode()
     def distances(self, recovered: np.ndarray, real: np.ndarray) -> np.ndarray:
         """float64 (N,) between uint8 (N, H, W, 3) RGB faces."""
+        starts = range(0, len(recovered), AT_ONCE)
+        return np.concatenate([self._distances(recovered[start:start + AT_ONCE], real[start:start + AT_ONCE]) for start in starts])
+
+    def _distances(self, recovered: np.ndarray, real: np.ndarray) -> np.ndarray:
         one, other = (self.features(to_faces(faces), tuple(LAYERS)) for faces in (recovered, real))
         by_layer = [(weight * (_unit(one[name]) - _unit(other[name])).square()).sum(1).double().mean((1, 2)) for name, weight in self.weights.items()]
         return torch.stack(by_layer).sum(0).numpy()   # type: ignore[no-any-return]
