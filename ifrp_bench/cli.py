@@ -269,6 +269,7 @@ def destylize(
       ifrp-bench destylize runs/lfw/ifrp --split test --data data/lfw
     """
     from ifrp_bench.destylize import Task, load_trained, recover_pictures, recover_split, write_results
+    from ifrp_bench.precision import has_bfloat16
     from ifrp_bench.runs import open_run
     from ifrp_bench.shards import open_dataset
 
@@ -284,7 +285,9 @@ def destylize(
     trained = load_trained(there, checkpoint=checkpoint, device=device)
     if trained.step < trained.steps:
         click.echo(f"note: {run} stands at step {trained.step} of {trained.steps}", err=True)
-    results = recover_pictures(pictures, trained.method, crop=crop, device=device, bfloat16=bf16)
+    if bf16 and not has_bfloat16(device):
+        click.echo(f"note: this {device} has no bfloat16 instructions; float32 is faster here and is taken", err=True)
+    results = recover_pictures(pictures, trained.method, crop=crop, device=device, bfloat16=bf16 and has_bfloat16(device))
     _, bad = write_results(results, out or run / "destylized", lambda line: click.echo(line, err=line.startswith("Error")))
     sys.exit(1 if bad else 0)
 

@@ -32,7 +32,7 @@ class Recipe:
     misalignment: str = "lab"   # [C] ranges of the lab's scripts
     border: str = "reflect"   # [I] the lab's had black corners: `zero`
     stylize_px: int = 256   # [I]
-    precision: str = "float32"   # of the style networks' convolutions; bfloat16 is twice as fast on a CPU that has it
+    precision: str = "float32"   # of the style networks' convolutions; bfloat16 is twice as fast on a CPU that has it, auto takes it there
     split: str = "identity"   # [I] no person is in two splits; `random-image` is what the paper's words allow
     exclude_attributes: tuple[str, ...] = ()   # CelebA's, a face that has any of them is left out
     faces_per_identity: int = 5   # of the procedural source

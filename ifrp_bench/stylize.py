@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAMES = ("the_scream", "candy", "feathers", "starry_night", "la_muse", "composition_vii", "mosaic", "udnie")   # the paper's, seen first
 SEEN = NAMES[:3]
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")   # auto: what is fast on the hardware at hand
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def load_net(style: Style) -> "Transformer":
 class Stylizer:
     """Style networks on one device, each loaded when it is first used, and the pass from windows to stylized faces.
 
-    ``precision`` is that of the convolutions. ``batch_size`` pictures go through a network together; it changes the speed and, on
+    ``precision`` is that of the convolutions, ``float32`` or ``bfloat16``. ``batch_size`` pictures go through a network together; it changes the speed and, on
     a CPU, not one byte of the result.
     """
 

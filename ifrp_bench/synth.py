@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ifrp_bench.images import write_png
 from ifrp_bench.pairs import PairMaker, open_source, preview_sheet
 from ifrp_bench.plan import SPLIT_NAMES, Plan, PlannedShard, make_plan
 from ifrp_bench.provenance import fingerprint, versions
-from ifrp_bench.recipe import Recipe
+from ifrp_bench.recipe import AUTO, Recipe
 from ifrp_bench.shards import SCHEMA, Shard, open_dataset, write_info, write_manifest, write_shard, write_skipped
 from ifrp_bench.sources import Source
 from ifrp_bench.stylize import Style, Stylizer, pick_styles
@@ -40,6 +41,7 @@ def synthesize(
     chosen = pick_styles(recipe.styles, styles)
     make_folder(out)
     with locked(out):
+        recipe = _with_precision(recipe, out, device)
         source = open_source(recipe, faces, landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet)
         plan = make_plan(recipe, source)
         info = _begin(out, plan, source, chosen, faces, device)
@@ -114,6 +116,16 @@ def _begin(out: Path, plan: Plan, source: Source, styles: list[Style], faces: Pa
         kinds = f"{old['rendered_with']}, here {info['rendered_with']}"
         raise InputError(f"{out}: begun on another kind of machine ({kinds}); finish it there, or remove the folder")
     return old
+
+
+def _with_precision(recipe: Recipe, out: Path, device: str) -> Recipe:
+    """The recipe with ``auto`` replaced: by the precision of what is begun in ``out``, or else by the one that is fast here."""
+    if recipe.precision != AUTO:
+        return recipe
+    from ifrp_bench.precision import fast_precision
+
+    begun = (out / "dataset.json").exists()
+    return replace(recipe, precision=open_dataset(out, complete=False).info["recipe"]["precision"] if begun else fast_precision(device))
 
 
 def _difference(old: Any, new: Any) -> str:

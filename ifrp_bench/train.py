@@ -25,6 +25,7 @@ from ifrp_bench.errors import InputError
 from ifrp_bench.images import as_faces, as_pictures, tile, write_png
 from ifrp_bench.methods import Method, Setup
 from ifrp_bench.metrics.psnr import psnr_db
+from ifrp_bench.precision import autocast
 from ifrp_bench.processes import Processes
 from ifrp_bench.provenance import fingerprint, versions
 from ifrp_bench.runs import Run, start_run
@@ -285,8 +286,8 @@ class _Training:
         return _Swapped(self.method.network, self.averaged)
 
     def _recovered(self, stylized: Tensor) -> Tensor:
-        """In bfloat16, as it is trained: in float32 CycleGAN's validations took longer than its training; PSNR moves by thousandths of a dB."""
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        """In the precision that it is trained in: in float32 CycleGAN's validations took longer than its training; PSNR moves by thousandths of a dB."""
+        with autocast(self.device):
             return as_pictures(self.method.destylize(as_faces(stylized)))
 
     def _psnr(self, recover: Callable[[Tensor], Tensor]) -> float:

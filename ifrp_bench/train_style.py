@@ -25,6 +25,7 @@ from ifrp_bench.errors import InputError
 from ifrp_bench.images import PictureError, read_picture, to_faces
 from ifrp_bench.nets.transformer import Transformer
 from ifrp_bench.nets.vgg import Features, gram, loss_layers, open_features
+from ifrp_bench.precision import autocast
 from ifrp_bench.sources import Face, Source
 from ifrp_bench.stylize import Style, check_picture, load_net
 from ifrp_bench.warp import draw_misalignment, face_window
@@ -110,12 +111,12 @@ def train_style(
     held_out = load_windows(source, [faces[i] for i in order[:HELD_OUT]], config, "held out")
     training = [faces[i] for i in order[HELD_OUT:]]
 
-    with torch.autocast(device, torch.bfloat16):
+    with autocast(device):
         losses = Losses(features, painting, to_faces(held_out, device))
     run = _Run(style, config, device, init)
     started = time.monotonic()
     run.train(losses, training, source, quiet)
-    with torch.autocast(device, torch.bfloat16):
+    with autocast(device):
         held = _held_out_losses(run.net, losses, to_faces(held_out, device))
     save_state(style.weights, {name: value.half() for name, value in run.net.state_dict().items()})
     card = style.card | {
@@ -180,7 +181,7 @@ class _Run:
         started = saved = time.monotonic()
 
         def forward(batch: Tensor) -> dict[str, Tensor]:
-            with torch.autocast(self.device, torch.bfloat16):   # anew each step: autocast keeps its copies of the weights until it is left
+            with autocast(self.device):   # anew each step: autocast keeps its copies of the weights until it is left
                 return losses(self.net(batch), batch)
 
         compute = compiled(forward, self.device)

@@ -12,6 +12,7 @@ from ifrp_bench.draws import generator
 from ifrp_bench.errors import InputError
 from ifrp_bench.pairs import PairMaker, open_source, part_of
 from ifrp_bench.plan import SPLIT_NAMES, Plan, make_plan
+from ifrp_bench.precision import fast_precision
 from ifrp_bench.provenance import fingerprint
 from ifrp_bench.recipe import Recipe, recipe_from
 from ifrp_bench.shards import Dataset, Shard, ShardError, manifest_rows, open_dataset, read_manifest, read_shard
@@ -144,7 +145,7 @@ def _rerender(dataset: Dataset, recipe: Recipe, faces: Path | None, styles: Path
     if not exact:
         kind = dataset.info["rendered_with"]
         report.notes.append(f"made on another kind of machine ({kind}): pairs are compared to {OTHER_MACHINE_LEVELS} grey levels, not exactly")
-    stylizer = Stylizer(chosen, precision=recipe.precision, device=device, batch_size=1)
+    stylizer = Stylizer(chosen, precision=recipe.precision if exact else fast_precision(device), device=device, batch_size=1)
     report.problems += _compare(dataset, plan, PairMaker(plan.recipe, source, stylizer), sample, exact, report)
     if [tuple(map(str, row)) for row in manifest_rows(plan)] != [tuple(row.values()) for row in _rows(dataset)]:
         report.problems.append(f"{dataset.root / 'manifest.csv'}: not the rows that the recipe gives")

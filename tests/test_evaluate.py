@@ -162,7 +162,7 @@ def test_latex_is_escaped():
 
 def test_two_processes_find_the_same_numbers_as_one(tiny, tmp_path):
     """Identical files, no face twice; under torchrun each process has one thread."""
-    for out, start in (("one", ["-m", "ifrp_bench"]), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "ifrp_bench"])):
+    for out, start in (("one", ["-m", "ifrp_bench"]), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ifrp_bench"])):
         command = [sys.executable, *start, "eval", "--data", tiny, "--device", "cpu", "--condition", "raw", "--condition", "oracle", "--out", tmp_path / out, "--quiet"]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ifrp_bench"
 LAYERS = {   # a module imports from lower layers and its own, stages (4) never from each other
-    "errors": 0, "draws": 0, "images": 0, "workers": 0, "provenance": 0, "weights": 0, "memory": 0, "compiler": 0, "settings": 0, "nets": 1, "warp": 1,
+    "errors": 0, "draws": 0, "images": 0, "workers": 0, "provenance": 0, "weights": 0, "memory": 0, "compiler": 0, "precision": 0, "settings": 0, "nets": 1, "warp": 1,
     "processes": 1, "methods": 2, "metrics": 2, "stylize": 2, "sources": 2, "recipe": 2, "plan": 2, "runs": 2, "shards": 3, "pairs": 3, "batches": 3,
     "catalog": 3, "synth": 4, "verify": 4, "train_style": 4, "train": 4, "destylize": 4, "evaluate": 4, "exchange": 4, "tables": 4,
     "report": 5, "paper": 6, "cli": 7, "__main__": 8, "__init__": 0,

@@ -71,11 +71,12 @@ def test_the_gpus_pipeline_makes_the_same_shards(tiny, tmp_path):
     from ifrp_bench.recipe import load_recipe
     from ifrp_bench.sources.procedural import open_source
     from ifrp_bench.plan import make_plan
+    from ifrp_bench.precision import fast_precision
     from ifrp_bench.stylize import pick_styles
     from ifrp_bench.synth import _Jobs
     from ifrp_bench.workers import one_thread
 
-    recipe = load_recipe("demo", TINY[1::2])
+    recipe = load_recipe("demo", (*TINY[1::2], f"precision={fast_precision('cpu')}"))
     source = open_source(recipe)
     plan = make_plan(recipe, source)
     with one_thread():

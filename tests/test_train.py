@@ -219,7 +219,7 @@ def test_a_file_of_ones_own_that_is_wrong_says_where(tiny, tmp_path, text, word)
 
 def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[float]:
     command = [sys.executable, "-m", "ifrp_bench"] if processes == 1 else [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "29517", "-m", "ifrp_bench"]
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "ifrp_bench"]
     subprocess.run(
         [*command, "train", "--method", method, "--data", str(tiny), "--out", str(folder), *SHORT, "--set", "align_weight=1"], check=True,
         capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},

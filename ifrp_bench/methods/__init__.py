@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ifrp_bench.errors import InputError
+from ifrp_bench.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Setup:
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where it is faster. Enter it anew in every step: it keeps its copies of the weights until it is left."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        return autocast(self.device)
 
     def place(self, network: nn.Module, memory_format: torch.memory_format = torch.channels_last) -> nn.Module:
         """The network on the device, channels_last unless it is measured to be slower so, ready for several processes."""
@@ -131,7 +132,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
 
 
 class Learner:
-    """Networks with an optimiser each, by name: what adversarial baselines have in common. ``done`` counts the steps that schedules go by."""
+    """Networks and optimisers by name: what methods that are trained have in common. ``done`` counts the steps that schedules go by."""
 
     def __init__(self, setup: Setup, networks: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]) -> None:
         self.setup, self.networks, self.optimizers = setup, networks, optimizers

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ifrp_bench.errors import InputError
-from ifrp_bench.methods import Pairs, Setup, restore_optimizer, to_unit
+from ifrp_bench.methods import Learner, Pairs, Setup, to_unit
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.identity import open_identity
 from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, matrices, misplacement, transform
@@ -290,11 +290,11 @@ class DN(nn.Module):
         return self.out(x).flatten()   # (N,)
 
 
-class IFRP:
+class IFRP(Learner):
     """The method in training: networks, optimisers, schedules. ``build`` makes it."""
 
     def __init__(self, config: Config, setup: Setup) -> None:
-        self.config, self.setup = config, setup
+        self.config = config
         torch.manual_seed(setup.seed)
         srn = SRN(config.network, legacy_stn_bias=config.legacy_stn_bias)
         self.grown = setup.place(Grown(srn))
@@ -303,9 +303,9 @@ class IFRP:
         self.identity = open_identity(config.features, setup.device) if config.losses == "ifrp" else None
         self.recover = setup.compile(self.grown)
         self.judge = setup.compile(self.dn) if self.dn else None
-        self.optimizers = {"srn": self._optimizer(self.grown)} | ({"dn": self._optimizer(self.dn)} if self.dn else {})
+        networks: dict[str, nn.Module] = {"srn": srn, "heads": cast(nn.Module, self.grown.heads)} | ({"dn": self.dn} if self.dn else {})
+        super().__init__(setup, networks, {"srn": self._optimizer(self.grown)} | ({"dn": self._optimizer(self.dn)} if self.dn else {}))
         self.identity_weight = config.identity_weight
-        self.done = 0   # steps
         self._fast: tuple[int, Destylizer] | None = None   # the network for use, and the version of the weights that it was made of
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -319,7 +319,7 @@ class IFRP:
         if len(batch.stylized) < 2:
             raise InputError("batch_size 1: at least 2, for the statistics of batch normalisation and DN's two halves")
         px, share = self.stage()
-        self._set_learning_rates()
+        self.set_learning_rate(self.learning_rate())
         real = 2 * batch.real - 1
         self.grown.train()
         with self.setup.autocast():
@@ -341,15 +341,9 @@ class IFRP:
             losses["identity_weight"] = torch.tensor(self.fade() * self.identity_weight, device=self.setup.device)   # for the log
             total = total + losses["identity_weight"] * losses["identity"]
         if update_srn:
-            self._update("srn", self.grown, total)
+            self.update("srn", total)
         self.done += 1
         return {name: value.detach() for name, value in losses.items()}
-
-    def _update(self, name: str, network: nn.Module, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad()
-        loss.backward()
-        self.setup.average(p.grad for p in network.parameters() if p.grad is not None)
-        self.optimizers[name].step()
 
     def _step_dn(self, real: Tensor, recovered: Tensor) -> tuple[dict[str, Tensor], bool]:
         """Real faces of the first half of the batch against recovered ones of the second, in one pass: no face is in both. Then the gate."""
@@ -362,7 +356,7 @@ class IFRP:
         on_recovered = F.binary_cross_entropy_with_logits(logits[half:], torch.zeros_like(logits[half:]))
         update_dn, update_srn = self._gate(on_real.detach(), on_recovered.detach())
         if update_dn:
-            self._update("dn", self.dn, (on_real + on_recovered) / 2)
+            self.update("dn", (on_real + on_recovered) / 2)
         self.dn.requires_grad_(False)   # SRN's pass through it needs no gradients of its weights
         skipped = {"skip_srn": on_real.new_tensor(not update_srn), "skip_dn": on_real.new_tensor(not update_dn)}
         return {"dn_real": on_real, "dn_recovered": on_recovered} | skipped, update_srn
@@ -424,20 +418,15 @@ class IFRP:
 
     def learning_rate(self) -> float:
         """Of this step: 1 % less an epoch, not below 1e-6; warmed up over 100 updates; cooled down if asked for."""
-        config, left = self.config, 1 - self.done / self.setup.steps
+        config, left = self.config, 1 - self.part
         rate = max(config.learning_rate * config.learning_rate_decay ** self.epoch(), 1e-6)
         if config.warm_up and self.done < 100:
             rate /= 50 if self.done < 50 else 5
         return rate * min(1.0, left / config.cooldown) if config.cooldown else rate
 
-    def _set_learning_rates(self) -> None:
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate()
-
     def stage(self) -> tuple[int, Tensor | None]:
         """The size of this step's faces, px, and the share of the newest stage while it is blended in."""
-        config, part = self.config, self.done / self.setup.steps
+        config, part = self.config, self.part
         ends = (config.grow_32, config.grow_32 + config.grow_64, 1.0)
         number = next(n for n, end in enumerate(ends) if part < end)
         begin = ends[number - 1] if number else 0.0
@@ -462,23 +451,13 @@ class IFRP:
         return self._fast[1]
 
     def state(self) -> dict[str, Any]:
-        """Weights, running statistics, optimisers, and the counters that schedules go by."""
-        return {
-            "networks": {name: network.state_dict() for name, network in self._networks().items()},
-            "optimizers": {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()},
-            "done": self.done, "identity_weight": self.identity_weight,
-        }
+        """The calibrated weight is part of it."""
+        return super().state() | {"identity_weight": self.identity_weight}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``."""
-        for name, network in self._networks().items():
-            network.load_state_dict(state["networks"][name])
-        for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, state["optimizers"][name])
-        self.done, self.identity_weight = state["done"], state["identity_weight"]
-
-    def _networks(self) -> dict[str, nn.Module]:
-        return {"srn": self.network, "heads": cast(nn.Module, self.grown.heads)} | ({"dn": self.dn} if self.dn else {})
+        super().restore(state)
+        self.identity_weight = state["identity_weight"]
 
 
 def build(config: Config, setup: Setup) -> IFRP:
