@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from bench_synth import plain_transformers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +47,7 @@ class PlainSetup(Setup):
 
 @contextlib.contextmanager
 def plainly() -> Iterator[None]:
-    """Padding and Gram matrices as torch differentiates them."""
+    """Padding, convolutions and Gram matrices by their definitions, as torch differentiates them."""
     def product(features: Tensor) -> Tensor:
         n, c, h, w = features.shape
         flat = features.reshape(n, c, h * w)
@@ -56,6 +57,7 @@ def plainly() -> Iterator[None]:
         for module in (transformer, vgg, cyclegan):
             stack.enter_context(patch.object(module, "reflect_pad", lambda x, size: F.pad(x, (size,) * 4, mode="reflect")))
         stack.enter_context(patch.object(vgg, "gram", product))
+        stack.enter_context(plain_transformers())
         yield
 
 

@@ -7,25 +7,29 @@ gzip-compressed HDF5, as one would write it first. Faces are rendered and stored
 Each figure is the median of several repetitions; ratios are within this run, as machines are shared.
 """
 
+import contextlib
 import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import h5py
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from ifrp_bench.nets.fast_transformer import FastTransformer
-from ifrp_bench.nets.transformer import Transformer
+from ifrp_bench.nets.transformer import ReflectConv
+from ifrp_bench.precision import fast_precision
 from ifrp_bench.recipe import load_recipe
 from ifrp_bench.shards import Shard, encode_shard
 from ifrp_bench.sources.celeba import open_source
@@ -36,6 +40,7 @@ from ifrp_bench.warp import draw_misalignment, face_window, frame_similarity, wa
 from ifrp_bench.workers import default_workers, one_thread
 
 PEOPLE = 60
+PRECISIONS = tuple(dict.fromkeys(("float32", fast_precision("cpu"))))   # bfloat16 where the hardware has it
 
 
 def timed(function: Callable[[], Any], times: int = 5) -> float:
@@ -59,26 +64,18 @@ def write_celeba(root: Path) -> None:
     (root / "list_eval_partition.txt").write_text("".join(f"{name} {2 * (number >= PEOPLE - 10)}\n" for number, name in enumerate(names)))
 
 
-class PlainNet(torch.nn.Module):
-    """The transformer as one would write it first: padding by the convolutions, NCHW."""
-
-    def __init__(self, net: Transformer) -> None:
-        super().__init__()
-        self.net = net
-        for module in net.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                module.__class__ = torch.nn.Conv2d
-                module.padding_mode, module.padding = "reflect", (module.kernel_size[0] // 2,) * 2
-                module._reversed_padding_repeated_twice = [module.kernel_size[0] // 2] * 4
-
-    def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        return self.net(faces)
+@contextlib.contextmanager
+def plain_transformers() -> Iterator[None]:
+    """Transformers as one would write them first: every convolution by its definition."""
+    with patch.object(ReflectConv, "forward", ReflectConv.plain), \
+            patch.object(ReflectConv, "upsampled", lambda conv, x: conv.plain(F.interpolate(x, scale_factor=2, mode="nearest"))):
+        yield
 
 
 def straightforward(root: Path, out: Path, faces: int) -> int:
     """One picture at a time; gives the number of pairs written."""
     styles = pick_styles(SEEN)
-    nets = {style.name: PlainNet(load_net(style)) for style in styles}
+    nets = {style.name: load_net(style) for style in styles}
     files = sorted((root / "img_align_celeba").glob("*.jpg"))[:faces]
     draws = np.random.default_rng(0)
     with h5py.File(out, "w") as file:
@@ -93,7 +90,7 @@ def straightforward(root: Path, out: Path, faces: int) -> int:
                 turn = cv2.getRotationMatrix2D((87, 120), draws.uniform(-45, 45), draws.uniform(0.8, 1))
                 warped = cv2.warpAffine(picture, turn, (178, 218), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
                 window = cv2.resize(warped[54:187, 34:141], (256, 256), interpolation=cv2.INTER_CUBIC)
-                with torch.no_grad():
+                with torch.no_grad(), plain_transformers():
                     stylized = net(torch.from_numpy(window).permute(2, 0, 1)[None].float().contiguous() / 255)
                 small = cv2.resize(stylized[0].permute(1, 2, 0).clamp(0, 1).numpy(), (128, 128), interpolation=cv2.INTER_AREA)
                 real = cv2.resize(picture[54:187, 34:141], (128, 128), interpolation=cv2.INTER_CUBIC)
@@ -129,18 +126,18 @@ def stages(root: Path) -> None:
         print("\nstage, one core                        ms a pair")
         print(f"  read and decode (shared by 3 styles)   {1000 * timed(lambda: source.read(face)) / 3:8.2f}")
         print(f"  warp to 256 px                         {1000 * timed(lambda: face_window(frame, misalignment, size_px=256)):8.2f}")
-        for precision in ("float32", "bfloat16"):
+        for precision in PRECISIONS:
             stylizer = Stylizer(pick_styles(("candy",)), precision=precision, device="cpu", batch_size=1)
             print(f"  stylize, {precision:<9}                     {1000 * timed(lambda: stylizer('candy', window, 128)):8.2f}")
         print(f"  encode the shard                       {1000 * timed(lambda: encode_shard(shard)) / 300:8.2f}")
         print(f"  render a face (demo; shared by 3)      {1000 * timed(lambda: [render([draw_traits(0, n, 0)]) for n in range(5)]) / 15:8.2f}")
         net = load_net(pick_styles(("candy",))[0])
         faces = torch.rand(1, 3, 256, 256)
-        with torch.inference_mode():
+        with torch.inference_mode(), plain_transformers():
             plain = timed(lambda: net(faces))
-        for dtype in (torch.float32, torch.bfloat16):
-            fast = FastTransformer(net, dtype)
-            print(f"  network: exact rewrite in {str(dtype)[6:]:<9}    {plain / timed(lambda: fast(faces)):8.1f} x its definition")
+        for precision in PRECISIONS:
+            fast = FastTransformer(net, getattr(torch, precision))
+            print(f"  network: exact rewrite in {precision:<9}    {plain / timed(lambda: fast(faces)):8.1f} x its definition")
         source_map = np.linalg.inv(np.linalg.inv(frame_similarity(misalignment)) @ window_to_frame(256))
         direct = timed(lambda: warp_affine_cv2(frame, source_map, (256, 256), cv2.BORDER_REFLECT_101), 50)
         print(f"  warp through albumentations            {timed(lambda: face_window(frame, misalignment, size_px=256), 50) / direct:8.2f} x cv2 alone")
@@ -154,7 +151,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_celeba(root / "celeba")
-        plain, start, whole = [], [], {"float32": [], "bfloat16": []}
+        plain, start, whole = [], [], {precision: [] for precision in PRECISIONS}
         for repetition in range(3):
             begun = time.perf_counter()
             pairs = straightforward(root / "celeba", root / f"plain{repetition}.h5", 20)

@@ -25,6 +25,7 @@ from ifrp_bench.batches import Batches, load_split
 from ifrp_bench.compiler import compiler
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import IFRP, SRN, Config, Destylizer
+from ifrp_bench.precision import has_bfloat16
 from ifrp_bench.provenance import fingerprint
 from ifrp_bench.shards import open_dataset
 
@@ -126,7 +127,10 @@ def main() -> None:
     for count in (1, 64):
         faces = torch.rand(count, 3, 128, 128, device=options.device).to(memory_format=torch.channels_last)
         unfolded = milliseconds(srn, faces)
-        for label, time_ms in (("unfolded float32", unfolded), ("float32", milliseconds(fast, faces)), ("bfloat16", milliseconds(fast, faces, True))):
+        times = {"unfolded float32": unfolded, "float32": milliseconds(fast, faces)}
+        if has_bfloat16(options.device):
+            times["bfloat16"] = milliseconds(fast, faces, True)
+        for label, time_ms in times.items():
             print(f"use, batch {count}, {label}: {time_ms:.1f} ms, {1e3 * count / time_ms:.0f} pictures/s, {unfolded / time_ms:.2f} x unfolded")
 
 

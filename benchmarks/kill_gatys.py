@@ -33,11 +33,15 @@ def main() -> None:
 
         subprocess.run(recover(whole), check=True, capture_output=True)
         expected = shards(whole / made)
+
+        def parts() -> list[str]:
+            return sorted(path.name for path in (killed / made / "parts").glob("*.npy"))
+
         for number in range(10):
-            moment = moments.uniform(6, 10)   # imports take five of them
-            how = run_until(recover(killed), moment)
-            done, parts = len(shards(killed / made)), len(list((killed / made / "parts").glob("*.npy")))
-            print(f"{number + 1}: {how} after {moment:.1f} s, {done} of {len(expected)} shards whole, {parts} parts of the next", flush=True)
+            moment = moments.uniform(0, 3)
+            how = run_until(recover(killed), moment, parts)
+            there = f"{len(shards(killed / made))} of {len(expected)} shards whole, {len(parts())} parts of the next"
+            print(f"{number + 1}: {how} {moment:.1f} s after its first new part, {there}", flush=True)
         subprocess.run(recover(killed), check=True, capture_output=True)
         print("equal to the uninterrupted run" if shards(killed / made) == expected else "DIFFERENT from the uninterrupted run")
 

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 SETTINGS = ["--set", "train_faces=200", "--set", "val_faces=20", "--set", "test_faces=60", "--set", "shard_pairs=24", "--quiet"]
@@ -18,9 +20,12 @@ def shards(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.h5"))}
 
 
-def run_until(command: list[str], seconds: float) -> str:
-    """Start a command and kill it after so many seconds; says whether it had finished before."""
+def run_until(command: list[str], seconds: float, progress: Callable[[], object] | None = None) -> str:
+    """Start a command and kill it after so many seconds, counted from when ``progress`` has changed if it is given; says whether it had finished before."""
+    before = progress() if progress else None
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while progress and progress() == before and process.poll() is None:
+        time.sleep(0.05)
     try:
         process.wait(seconds)
         return "had finished"

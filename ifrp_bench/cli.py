@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 CONDITIONS = ("raw", "stn", "oracle")
+DEMO_EVALUATION_SECONDS = 75   # kept back of the demo's minutes: half of it on the machine of benchmarks/results.md
 
 
 class _Commands(click.Group):
@@ -648,17 +650,38 @@ def bench(names: tuple[str, ...], data: Path) -> None:
 @click.option("--run", "run_folder", type=FOLDER, default=Path("runs/demo/ifrp"), show_default=True, help="The run.")
 @click.option("--results", type=FOLDER, default=Path("results/demo"), show_default=True, help="Scores, tables and the report.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the training, e.g. steps=40.")
+@click.option("--minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="For all of it: a machine too slow trains fewer steps.")
 @device_option
 @quiet_option
 @click.pass_context
-def demo(ctx: click.Context, out: Path, run_folder: Path, results: Path, settings: tuple[str, ...], device: str, quiet: bool) -> None:
+def demo(ctx: click.Context, out: Path, run_folder: Path, results: Path, settings: tuple[str, ...], minutes: float, device: str, quiet: bool) -> None:
     """Everything that there is, small, on rendered faces: make the demo data set, check it, train IFRP on it, recover faces of people whom
     it has never seen, score them beside the difficulty rows, and write tables and a report to look at.
     """
+    started = time.monotonic()
     ctx.invoke(synth, recipe="demo", out=out, device=device, quiet=quiet)
     ctx.invoke(verify, data=out, device=device, quiet=quiet)
+    left = 60 * minutes - DEMO_EVALUATION_SECONDS - (time.monotonic() - started)
+    settings = _shortened(settings, left, out, run_folder, pick_device(device))
     ctx.invoke(train, data=out, out=run_folder, preset="smoke", settings=settings, device=device, quiet=quiet)
     ctx.invoke(evaluate, runs=(run_folder,), data=out, out=results, device=device, quiet=quiet)
+
+
+def _shortened(settings: tuple[str, ...], seconds: float, data: Path, run_folder: Path, device: str) -> tuple[str, ...]:
+    """The demo's settings with as many steps as fit into the time that is left, and a word where they are fewer than the preset's."""
+    from ifrp_bench.catalog import load_method
+    from ifrp_bench.settings import parse_settings
+    from ifrp_bench.shards import open_dataset
+    from ifrp_bench.train import steps_within
+
+    given = parse_settings(settings)
+    if "steps" in given or "epochs" in given:
+        return settings
+    module, _ = load_method("ifrp")
+    steps, wanted = steps_within(seconds, module, "ifrp", module.PRESETS["smoke"] | given, open_dataset(data), run_folder, device)
+    if steps < wanted:
+        click.echo(f"note: {steps} steps of {wanted} are trained, as many as this machine does in the time; --minutes 60 gives more", err=True)
+    return (*settings, f"steps={steps}")
 
 
 def pick_device(name: str) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ifrp_bench.nets.fast_transformer import FastTransformer
-from ifrp_bench.nets.transformer import Transformer, reflect_pad
+from ifrp_bench.nets.transformer import ReflectConv, Transformer, reflect_pad
 
 
 @pytest.fixture
@@ -26,6 +26,25 @@ def net() -> Transformer:
 def test_parameter_counts_are_the_published_ones():
     assert sum(p.numel() for p in Transformer(32).parameters()) == 1_679_235   # "1.68 M at w = 32"
     assert sum(p.numel() for p in Transformer(16).parameters()) == 424_899   # 0.85 MB in float16
+
+
+@pytest.mark.parametrize("size, stride", [(9, 1), (3, 1), (3, 2)])
+def test_convolutions_equal_their_definition_there_and_back(size, stride):
+    conv, x = ReflectConv(3, 4, size, stride).double(), torch.rand(2, 3, 16, 20, dtype=torch.float64, requires_grad=True)
+    assert same_function(conv, conv.forward, conv.plain, x)
+
+
+def test_a_convolution_after_upsampling_equals_its_definition_there_and_back():
+    conv, x = ReflectConv(3, 4, 3).double(), torch.rand(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
+    assert same_function(conv, conv.upsampled, lambda x: conv.plain(F.interpolate(x, scale_factor=2, mode="nearest")), x)
+
+
+def same_function(conv, one, other, x) -> bool:
+    """Results and every gradient."""
+    weights = torch.rand_like(other(x))
+    outs = [function(x) for function in (one, other)]
+    gradients = [torch.autograd.grad((out * weights).sum(), [x, conv.weight, conv.bias]) for out in outs]
+    return torch.allclose(*outs) and all(torch.allclose(a, b) for a, b in zip(*gradients))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 256, 256), (3, 3, 64, 80), (2, 3, 32, 32)])

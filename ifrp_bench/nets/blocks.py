@@ -2,7 +2,9 @@
 picture is large and has few channels. Channels of a block are ordered as ``F.pixel_shuffle`` has them: channel, row, column.
 """
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def block_kernel(kernel: Tensor) -> Tensor:
@@ -12,11 +14,6 @@ def block_kernel(kernel: Tensor) -> Tensor:
     """
     outputs, inputs, taps, _ = kernel.shape
     size = (taps + 1) // 2
-    blocks = kernel.new_zeros(outputs, 2, 2, inputs, 2, 2, size, size)
-    for i in range(2):
-        for j in range(2):
-            for u in range(2 * size):
-                for v in range(2 * size):
-                    if 0 <= u - i < taps and 0 <= v - j < taps:
-                        blocks[:, i, j, :, u % 2, v % 2, u // 2, v // 2] = kernel[:, :, u - i, v - j]
-    return blocks.reshape(4 * outputs, 4 * inputs, size, size)
+    shifted = torch.stack([F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)], 1)   # (O, 4, I, k + 1, k + 1)
+    blocks = shifted.reshape(4 * outputs, inputs, size, 2, size, 2)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(4 * outputs, 4 * inputs, size, size)

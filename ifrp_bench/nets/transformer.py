@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.nets.blocks import block_kernel
+from ifrp_bench.nets.upsampled import four_kernels, interleaved_parts
+
 OUTPUT_GAIN = 0.25   # of the last convolution around mid-grey: a standard deviation of 1 is about that of a photograph
 
 
@@ -46,7 +49,10 @@ class _ReflectPad(torch.autograd.Function):
 
 
 class ReflectConv(nn.Conv2d):
-    """A convolution of odd size with reflection padding that keeps the picture's size (halves it at stride 2)."""
+    """A convolution of odd size with reflection padding that keeps the picture's size (halves it at stride 2).
+
+    A 9x9 is computed on 2x2 blocks of pixels: it has three channels on one side, which fill three lanes of a vector.
+    """
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, size, stride)
@@ -55,7 +61,21 @@ class ReflectConv(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(reflect_pad(x, self.kernel_size[0] // 2))
+        x = reflect_pad(x, self.kernel_size[0] // 2)
+        if self.kernel_size[0] < 9:
+            return super().forward(x)
+        assert self.bias is not None and self.stride[0] == 1
+        blocks = F.conv2d(F.pixel_unshuffle(x, 2), block_kernel(self.weight), self.bias.repeat_interleave(4))
+        return F.pixel_shuffle(blocks, 2)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The definition, which ``forward`` equals up to rounding."""
+        return super().forward(F.pad(x, (self.kernel_size[0] // 2,) * 4, mode="reflect"))
+
+    def upsampled(self, x: Tensor) -> Tensor:
+        """Of ``x`` doubled in size (nearest), as four 2x2 before the doubling; reflection by one pixel is there the edge repeated."""
+        assert self.bias is not None and self.kernel_size[0] == 3
+        return interleaved_parts(F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), four_kernels(self.weight), self.bias.repeat(4)))
 
 
 class NormalizedConv(nn.Module):
@@ -68,9 +88,7 @@ class NormalizedConv(nn.Module):
         self.norm = nn.InstanceNorm2d(outputs, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.upsample:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return F.relu(self.norm(self.conv(x)))
+        return F.relu(self.norm(self.conv.upsampled(x) if self.upsample else self.conv(x)))
 
 
 class ResidualBlock(nn.Module):

@@ -31,15 +31,11 @@ class UpsampledConv(nn.Conv2d):
     def four_kernels(self) -> tuple[Tensor, Tensor]:
         """Weight (4 * D, C, m, m), m = 3 for a 5x5 and 2 for a 3x3, and bias (4 * D,), channels ordered (row, column, D)."""
         assert self.bias is not None
-        return phases(phases(self.weight, 3), 2), self.bias.repeat(4)
+        return four_kernels(self.weight), self.bias.repeat(4)
 
     def _interleaved(self, x: Tensor) -> Tensor:
-        """The four 2x2 of a 3x3, as one convolution whose four parts are read one pixel apart."""
-        n, _, h, w = x.shape
-        parts = F.conv2d(x, *self.four_kernels(), padding=1)   # (N, 4 * D, H + 1, W + 1)
-        parts = parts.permute(0, 2, 3, 1).reshape(n, h + 1, w + 1, 2, 2, -1)
-        rows = [torch.stack([parts[:, a:a + h, b:b + w, a, b] for b in (0, 1)], 3) for a in (0, 1)]   # each (N, H, W, 2, D)
-        return torch.stack(rows, 2).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+        """The four 2x2 of a 3x3, as one convolution."""
+        return interleaved_parts(F.conv2d(x, *self.four_kernels(), padding=1))
 
 
 class FrozenUpsampledConv(UpsampledConv):
@@ -53,6 +49,19 @@ class FrozenUpsampledConv(UpsampledConv):
     def four_kernels(self) -> tuple[Tensor, Tensor]:
         assert self.bias is not None
         return self.weight, self.bias
+
+
+def four_kernels(kernel: Tensor) -> Tensor:
+    """A 3x3 or 5x5 kernel (D, C, ., .) as what the four pixels of a block see: (4 * D, C, m, m), m = 2 or 3, ordered (row, column, D)."""
+    return phases(phases(kernel, 3), 2)
+
+
+def interleaved_parts(parts: Tensor) -> Tensor:
+    """What four 2x2 kernels give of a map padded by one, (N, 4 * D, H + 1, W + 1), to (N, D, 2H, 2W): the four parts are read one pixel apart."""
+    n, _, h, w = parts.shape
+    parts = parts.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1)
+    rows = [torch.stack([parts[:, a:h - 1 + a, b:w - 1 + b, a, b] for b in (0, 1)], 3) for a in (0, 1)]   # each (N, H, W, 2, D)
+    return torch.stack(rows, 2).reshape(n, 2 * h - 2, 2 * w - 2, -1).permute(0, 3, 1, 2)
 
 
 def phases(kernel: Tensor, dim: int) -> Tensor:
