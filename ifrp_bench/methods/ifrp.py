@@ -19,7 +19,7 @@ from ifrp_bench.methods import Learner, Pairs, Setup, to_unit
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.identity import open_identity
 from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, matrices, misplacement, transform
-from ifrp_bench.nets.upsampled import FrozenUpsampledConv, UpsampledConv, interleave, pixels_first
+from ifrp_bench.nets.upsampled import RewrittenConv, UpsampledConv, interleave, pixels_first
 
 PAIRED = True
 TRAINABLE = True
@@ -126,29 +126,16 @@ def inlet(x: Tensor, stn: SpatialTransformer | None) -> Tensor:
     return x if stn is None else stn(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-class BlockConv(nn.Conv2d):
-    """A 5x5 convolution that keeps the size, as a 3x3 on 2x2 blocks. State as ``nn.Conv2d``'s."""
+class BlockConv(RewrittenConv):
+    """A 5x5 convolution as a 3x3 on 2x2 blocks of pixels, whose outputs ``interleave`` puts together."""
 
-    def __init__(self, inputs: int, outputs: int, size: int) -> None:
-        super().__init__(inputs, outputs, size, padding=size // 2)
+    def forward(self, blocks: Tensor) -> Tensor:
+        return F.conv2d(blocks, *self.kernels(), padding=1)
 
-    def on_blocks(self) -> tuple[Tensor, Tensor]:
+    def rewritten(self) -> tuple[Tensor, Tensor]:
         """Weight (4 * outputs, 4 * inputs, 3, 3) and bias."""
         assert self.bias is not None
         return pixels_first(block_kernel(self.weight)), self.bias.repeat(4)
-
-
-class FrozenBlockConv(BlockConv):
-    """For inference: the kernel computed once."""
-
-    def __init__(self, conv: BlockConv) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, 5)
-        weight, bias = conv.on_blocks()
-        self.weight, self.bias = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last)), nn.Parameter(bias.detach())
-
-    def on_blocks(self) -> tuple[Tensor, Tensor]:
-        assert self.bias is not None
-        return self.weight, self.bias
 
 
 class SRN(nn.Module):
@@ -208,7 +195,7 @@ class SRN(nn.Module):
         wide = blocks.permute(0, 2, 3, 1).reshape(n, h, 4 * w, -1).permute(0, 3, 1, 2)   # a view: normalisation knows no places
         wide = F.relu(layer.norm(wide))
         blocks = wide.permute(0, 2, 3, 1).reshape(n, h, w, -1).permute(0, 3, 1, 2)
-        return interleave(F.conv2d(blocks, *self.d8.on_blocks(), padding=1))
+        return interleave(self.d8(blocks))
 
 
 def folded(srn: SRN) -> SRN:
@@ -217,9 +204,9 @@ def folded(srn: SRN) -> SRN:
     for layer in cast(list[Encode | Decode], [*fast.encoder.values(), *fast.decoder.values()]):
         layer.conv = fuse_conv_bn_eval(layer.conv, cast(nn.BatchNorm2d, layer.norm))
         layer.norm = nn.Identity()
-        if isinstance(layer.conv, UpsampledConv):
-            layer.conv = FrozenUpsampledConv(layer.conv)
-    fast.d8 = FrozenBlockConv(fast.d8)
+    for module in fast.modules():
+        if isinstance(module, RewrittenConv):
+            module.freeze()
     return fast.requires_grad_(False)
 
 

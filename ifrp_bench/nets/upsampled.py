@@ -10,11 +10,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class UpsampledConv(nn.Conv2d):
-    """Nearest x2, then a 3x3 or 5x5 convolution that keeps the size: (N, C, H, W) to (N, D, 2H, 2W). State as ``nn.Conv2d``'s."""
+class RewrittenConv(nn.Conv2d):
+    """A convolution that keeps the size, learned and stored as the plain one and computed by other kernels, ``kernels``."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2)
+        self.frozen = False
+
+    def rewritten(self) -> tuple[Tensor, Tensor]:
+        """The other kernels and their bias, of the plain ones."""
+        raise NotImplementedError
+
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias to compute with."""
+        assert self.bias is not None
+        return (self.weight, self.bias) if self.frozen else self.rewritten()
+
+    def freeze(self) -> None:
+        """For inference: rewritten once, and no longer the plain one."""
+        weight, bias = self.kernels()
+        self.weight, self.bias = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last)), nn.Parameter(bias.detach())
+        self.frozen = True
+
+
+class UpsampledConv(RewrittenConv):
+    """Nearest x2, then a 3x3 or 5x5 convolution: (N, C, H, W) to (N, D, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return interleave(self.blocks(x)) if self.kernel_size[0] == 5 else self._interleaved(x)
@@ -26,29 +46,16 @@ class UpsampledConv(nn.Conv2d):
     def blocks(self, x: Tensor) -> Tensor:
         """The output of a 5x5 with the four pixels of a 2x2 block as channels, (N, 4 * D, H, W): ``interleave`` gives the picture."""
         assert self.kernel_size[0] == 5
-        return F.conv2d(x, *self.four_kernels(), padding=1)
+        return F.conv2d(x, *self.kernels(), padding=1)
 
-    def four_kernels(self) -> tuple[Tensor, Tensor]:
+    def rewritten(self) -> tuple[Tensor, Tensor]:
         """Weight (4 * D, C, m, m), m = 3 for a 5x5 and 2 for a 3x3, and bias (4 * D,), channels ordered (row, column, D)."""
         assert self.bias is not None
         return four_kernels(self.weight), self.bias.repeat(4)
 
     def _interleaved(self, x: Tensor) -> Tensor:
         """The four 2x2 of a 3x3, as one convolution."""
-        return interleaved_parts(F.conv2d(x, *self.four_kernels(), padding=1))
-
-
-class FrozenUpsampledConv(UpsampledConv):
-    """For inference: the four kernels computed once."""
-
-    def __init__(self, conv: UpsampledConv) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size[0])
-        weight, bias = conv.four_kernels()
-        self.weight, self.bias = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last)), nn.Parameter(bias.detach())
-
-    def four_kernels(self) -> tuple[Tensor, Tensor]:
-        assert self.bias is not None
-        return self.weight, self.bias
+        return interleaved_parts(F.conv2d(x, *self.kernels(), padding=1))
 
 
 def four_kernels(kernel: Tensor) -> Tensor:
