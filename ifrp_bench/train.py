@@ -28,7 +28,7 @@ from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.precision import autocast
 from ifrp_bench.processes import Processes
 from ifrp_bench.provenance import fingerprint, versions
-from ifrp_bench.runs import Run, open_run, start_run
+from ifrp_bench.runs import Run, start_run
 from ifrp_bench.settings import nearest, settings_of
 from ifrp_bench.shards import Dataset
 from ifrp_bench.weights import locked
@@ -143,17 +143,6 @@ def time_steps(module: ModuleType, method: str, settings: dict[str, Any], data: 
             taken.append(time.perf_counter() - started)
         seconds.append(float(np.median(taken[1:])))
     return float(np.mean(seconds)), steps
-
-
-def steps_within(seconds: float, module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, out: Path, device: str) -> tuple[int, int]:
-    """How many steps fit into so many seconds here, in tens and at least ten, and how many there would be without that limit. A run that is begun in
-    ``out`` keeps its length."""
-    loop, _ = split_settings(module, method, settings)
-    wanted = loop.length(steps_per_epoch(int(data.info["counts"]["train"]["pairs"]), loop.batch_size))
-    if Run(out, {}).has("last"):
-        return int(open_run(out).info["loop"]["steps"]) or wanted, wanted
-    a_step, _ = time_steps(module, method, settings, data, device, timed=1)
-    return min(wanted, max(10, int(seconds / a_step) // 10 * 10)), wanted
 
 
 def _info(method: str, module: ModuleType, loop: Loop, config: Any, data: Dataset, device: str, processes: Processes) -> dict[str, Any]:

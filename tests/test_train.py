@@ -14,7 +14,6 @@ import torch
 from ifrp_bench import train as loop
 from ifrp_bench.methods import Setup, ifrp
 from ifrp_bench.runs import open_run
-from ifrp_bench.shards import open_dataset
 from tests.conftest import run
 
 SHORT = ("--preset", "smoke", "--set", "steps=6", "--set", "batch_size=4", "--set", "validations=2", "--set", "grow_32=0.5", "--set", "grow_64=0.17",
@@ -218,19 +217,14 @@ def test_a_file_of_ones_own_that_is_wrong_says_where(tiny, tmp_path, text, word)
     assert word in printed and str(path) in printed
 
 
-def test_as_many_steps_are_trained_as_fit_into_the_time(tiny, tmp_path, monkeypatch):
-    """What keeps the demo within its minutes on a slow machine."""
-    data, settings = open_dataset(tiny), ifrp.PRESETS["smoke"]
+def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, monkeypatch):
+    from ifrp_bench.cli import demo_method
 
-    def steps(seconds: float, seconds_a_step: float) -> int:
-        monkeypatch.setattr(loop, "time_steps", lambda *_, **__: (seconds_a_step, 0))
-        found, wanted = loop.steps_within(seconds, ifrp, "ifrp", settings, data, tmp_path / "run", "cpu")
-        assert wanted == settings["steps"]
-        return found
-
-    assert steps(400, 0.3) == settings["steps"] and steps(101, 2.0) == 50 and steps(-5, 2.0) == 10
+    monkeypatch.setattr(loop, "time_steps", lambda *_, **__: (0.5, 1100))
+    assert demo_method((), 600, tiny, tmp_path / "run", "cpu") == "ifrp"
+    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "pix2pix"
     run("train", "--data", tiny, "--out", tmp_path / "run", "--set", "steps=2", "--set", "batch_size=2", "--quiet")
-    assert steps(400, 0.3) == 2   # a run that is begun keeps its length
+    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "ifrp"   # one that is begun is gone on with
 
 
 def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[float]:
