@@ -18,8 +18,8 @@ install: $(READY)   ## make .venv with ifrp-bench and the tools of its tests
 demo: $(READY)   ## rendered faces to pairs, train IFRP on them, recover people it has never seen
 	$(BIN)/ifrp-bench demo
 
-test: $(READY)   ## run the tests (offline, CPU)
-	$(BIN)/python -m pytest
+test: $(READY)   ## run the tests (offline, CPU), one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)   ## flake8, mypy, and a clean set of packages
 	$(BIN)/python -m flake8 ifrp_bench tests benchmarks
