@@ -356,12 +356,16 @@ def evaluate(
 @click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True),
+    help="An equal budget in place of the preset's lengths: so many minutes of training for each method, of optimising for Gatys under each condition.",
+)
 @click.option("--dry-run", is_flag=True, help="Time a few steps of each method, say how long all will take, and stop.")
 @device_option
 @quiet_option
 def paper(
     data: Path, preset: str, methods: str | None, conditions: tuple[str, ...], recogniser: str, sketches: Path | None, runs: Path | None, out: Path | None,
-    seed: int, dry_run: bool, device: str, quiet: bool,
+    seed: int, minutes: float | None, dry_run: bool, device: str, quiet: bool,
 ) -> None:
     """The whole comparison in one command: train every method that lacks a finished run, evaluate all under the three conditions, write tables and
     the report. Stopped anywhere, the same command goes on.
@@ -370,8 +374,9 @@ def paper(
     Examples:
       ifrp-bench paper --dry-run
       ifrp-bench paper --data data/lfw --preset cpu --recogniser mobilefacenet.onnx
+      ifrp-bench paper --data data/lfw --preset cpu --minutes 20
     """
-    from ifrp_bench.paper import METHODS, Evaluation, Paper, estimate, evaluate_all, train_all
+    from ifrp_bench.paper import METHODS, Evaluation, Paper, evaluate_all, plan, train_all
     from ifrp_bench.runs import open_run
     from ifrp_bench.shards import open_dataset
 
@@ -379,12 +384,12 @@ def paper(
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else METHODS
     if "stn" in conditions and "aligner" not in chosen:
         chosen = ("aligner", *chosen)
-    wanted = Paper(dataset, runs or Path("runs") / data.name, chosen, preset, seed, device, quiet)
-    seconds = estimate(wanted, click.echo)
-    click.echo(f"about {seconds / 60:.0f} minutes of training; the evaluation comes after it")
+    wanted = Paper(dataset, runs or Path("runs") / data.name, chosen, preset, minutes, seed, device, quiet)
+    planned = plan(wanted, click.echo)
+    click.echo(f"about {sum(training.seconds for training in planned) / 60:.0f} minutes of training; the evaluation comes after it")
     if dry_run:
         return
-    folders = train_all(wanted)
+    folders = train_all(wanted, planned)
     out = out or Path("results") / data.name
     aligner = open_run(wanted.root("aligner")) if "aligner" in chosen else None
     tables = evaluate_all(Evaluation(
@@ -675,17 +680,17 @@ def demo_method(settings: tuple[str, ...], seconds: float, data: Path, run_folde
     from ifrp_bench.catalog import load_method
     from ifrp_bench.settings import parse_settings
     from ifrp_bench.shards import open_dataset
-    from ifrp_bench.train import time_steps
+    from ifrp_bench.train import time_training
 
     if (run_folder / "last.json").is_file():
         return "ifrp"
     module, _ = load_method("ifrp")
     chosen = module.PRESETS["smoke"] | length_given(parse_settings(settings))
-    a_step, steps = time_steps(module, "ifrp", chosen, open_dataset(data), device, timed=1)
-    if a_step * steps <= seconds:
+    needed = time_training(module, "ifrp", chosen, open_dataset(data), device, timed=1).seconds
+    if needed <= seconds:
         return "ifrp"
     click.echo(
-        f"note: IFRP would take {a_step * steps / 60:.0f} minutes of training here; pix2pix, on upright faces, is trained in its place "
+        f"note: IFRP would take {needed / 60:.0f} minutes of training here; pix2pix, on upright faces, is trained in its place "
         "(--minutes 60 trains IFRP)", err=True,
     )
     return "pix2pix"

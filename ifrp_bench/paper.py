@@ -4,7 +4,7 @@ Stages do not import each other; this module and the command line are where they
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +22,11 @@ from ifrp_bench.report import write_report
 from ifrp_bench.runs import Run, open_run
 from ifrp_bench.shards import Dataset
 from ifrp_bench.tables import tables_of, write_tables
-from ifrp_bench.train import split_settings, time_steps, train
+from ifrp_bench.train import split_settings, time_training, train
 from ifrp_bench.weights import write_whole
 
 METHODS = ("aligner", "gatys", "gatys-oracle", "johnson", "mgan", "pix2pix", "cyclegan", "srn", "srn-dn", "ifrp")   # rows of the paper, and the aligner first
+BUDGET_VALIDATIONS = 4   # of a training that has minutes: they are part of them
 SKETCHES = "sketches"   # the folder of a results folder with those of a second, test-only data set
 
 
@@ -49,12 +50,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Paper:
-    """A whole paper: ``methods`` by name, each trained with its ``preset`` into ``runs/NAME``."""
+    """A whole paper: ``methods`` by name, each trained with its ``preset`` into ``runs/NAME``; with ``minutes``, for as long in place of its length."""
 
     data: Dataset
     runs: Path
     methods: tuple[str, ...]
     preset: str
+    minutes: float | None = None
     seed: int = 0
     device: str = "cpu"
     quiet: bool = False
@@ -74,35 +76,65 @@ class Paper:
         return self.runs / Path(name).stem
 
 
-def estimate(paper: Paper, say: Callable[[str], None]) -> float:
-    """Seconds that training what is not finished will take, from a few steps of each method timed here; says them method by method."""
-    total = 0.0
-    for name in paper.methods:
-        module, settings = paper.settings(name)
-        if getattr(module, "OPTIMISED", False):
-            _, config = split_settings(module, name, {"steps": 1} | settings)
-            seconds = time_faces(module, config, paper.data, paper.device)
-            minutes = seconds * paper.data.info["counts"]["test"]["pairs"] / 60
-            say(f"{name}: not trained; {seconds:.2f} s a face, about {minutes:.1f} minutes of the evaluation under each condition")
-            continue
-        if _finished(paper.root(name)):
-            say(f"{name}: finished")
-            continue
-        seconds, steps = time_steps(module, name, settings, paper.data, paper.device)
-        say(f"{name}: {steps} steps, about {seconds * steps / 60:.1f} minutes at {seconds:.2f} s a step")
-        total += seconds * steps
-    return total
+@dataclass(frozen=True)
+class Planned:
+    """A method's run to be: its resolved settings, and how many seconds its training will take (0 if there is none to come)."""
+
+    name: str
+    module: ModuleType
+    settings: dict[str, Any]
+    seconds: float = 0.0
 
 
-def train_all(paper: Paper) -> list[Path]:
+def plan(paper: Paper, say: Callable[[str], None]) -> list[Planned]:
+    """What is to be trained, and for how long: from a few steps of each method timed here, said method by method. A run that is begun keeps its length.
+
+    Raises InputError for a method or a preset that does not exist before anything is timed.
+    """
+    settings = {name: paper.settings(name) for name in paper.methods}
+    return [
+        (_plan_optimised if getattr(module, "OPTIMISED", False) else _plan_training)(paper, name, module, chosen, say)
+        for name, (module, chosen) in settings.items()
+    ]
+
+
+def _plan_optimised(paper: Paper, name: str, module: ModuleType, settings: dict[str, Any], say: Callable[[str], None]) -> Planned:
+    """Of a method that optimises each face: the budget is for the test faces under one condition."""
+    key, root = module.OPTIMISED, paper.root(name)
+    _, config = split_settings(module, name, {"steps": 1} | settings)
+    a_step = time_faces(module, config, paper.data, paper.device) / getattr(config, key)
+    faces = paper.data.info["counts"]["test"]["pairs"]
+    if paper.minutes:
+        begun = (root / "run.json").is_file()
+        settings = settings | {key: open_run(root).info["config"][key] if begun else max(1, int(60 * paper.minutes / (faces * a_step)))}
+    steps = settings.get(key, getattr(config, key))
+    seconds = a_step * steps
+    say(f"{name}: not trained; {steps} steps a face, {seconds:.2f} s a face, about {seconds * faces / 60:.1f} minutes of the evaluation under each condition")
+    return Planned(name, module, settings)
+
+
+def _plan_training(paper: Paper, name: str, module: ModuleType, settings: dict[str, Any], say: Callable[[str], None]) -> Planned:
+    root = paper.root(name)
+    if _finished(root):
+        say(f"{name}: finished")
+        return Planned(name, module, settings)
+    if paper.minutes:
+        settings = settings | {"validations": BUDGET_VALIDATIONS}
+    timing = time_training(module, name, settings, paper.data, paper.device)
+    if paper.minutes:
+        begun = (root / "run.json").is_file()
+        steps = open_run(root).info["loop"]["steps"] if begun else timing.steps_in(60 * paper.minutes)
+        settings, timing = settings | {"steps": steps, "epochs": 0.0}, replace(timing, steps=steps)
+    say(f"{name}: {timing.steps} steps, about {timing.seconds / 60:.1f} minutes at {timing.a_step:.2f} s a step")
+    return Planned(name, module, settings, timing.seconds)
+
+
+def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:
     """Train every method that lacks a finished run, one after the other; gives the runs' folders. Stopped, it goes on where it was."""
-    for name in paper.methods:
-        paper.settings(name)   # all of them are checked before the first is trained
-    for name in paper.methods:
-        if not _finished(paper.root(name)):
-            module, settings = paper.settings(name)
-            train(module, name, settings, paper.data, paper.root(name), device=paper.device, quiet=paper.quiet)
-    return [paper.root(name) for name in paper.methods]
+    for run in planned:
+        if not _finished(paper.root(run.name)):
+            train(run.module, run.name, run.settings, paper.data, paper.root(run.name), device=paper.device, quiet=paper.quiet)
+    return [paper.root(run.name) for run in planned]
 
 
 def _finished(root: Path) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,9 +122,27 @@ def describe(module: ModuleType, method: str, settings: dict[str, Any], data: Da
     return "\n".join([*lines, f"{method}: {steps} steps of {loop.batch_size} pairs, {steps / per_epoch:.1f} epochs of {pairs} pairs"])
 
 
-def time_steps(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, device: str, timed: int = 2) -> tuple[float, int]:
-    """Seconds a step and the steps of the whole run: medians of a few steps on validation faces; of a method that grows at places all
-    over the training, whose mean counts."""
+@dataclass(frozen=True)
+class Timing:
+    """How long a training is and takes, from a few of its steps: ``a_step`` and ``a_validation`` in seconds."""
+
+    a_step: float
+    a_validation: float
+    steps: int
+    validations: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training."""
+        return self.a_step * self.steps + self.a_validation * min(self.validations, self.steps)
+
+    def steps_in(self, seconds: float) -> int:
+        """The steps that fit, with their validations; at least one."""
+        return max(1, int((seconds - self.a_validation * self.validations) / self.a_step))
+
+
+def time_training(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, device: str, timed: int = 2) -> Timing:
+    """A training's timing: the median of a few steps on validation faces; of a method that grows at places all over the training, whose mean counts."""
     memory.keep()
     loop, config = split_settings(module, method, settings)
     pairs = int(data.info["counts"]["train"]["pairs"])
@@ -131,18 +150,30 @@ def time_steps(module: ModuleType, method: str, settings: dict[str, Any], data: 
     split = load_split(data, "val", device)
     batch = split.pairs(torch.arange(loop.batch_size, device=device) % len(split))
     running: Method = module.build(config, Setup(device, steps, loop.seed, validation=batch))
-    seconds = []
+
+    def step_at(place: float) -> None:
+        if hasattr(running, "done"):
+            running.done = int(place * steps)
+        for value in running.step(batch).values():
+            float(value)   # a GPU's step is over when its losses are there
+
+    steps_taken, validations_taken = [], []
     for place in TIMED_PLACES if hasattr(running, "stage") else TIMED_PLACES[-1:]:
-        taken = []
-        for _ in range(timed + 1):
-            if hasattr(running, "done"):
-                running.done = int(place * steps)
-            started = time.perf_counter()
-            for value in running.step(batch).values():
-                float(value)   # a GPU's step is over when its losses are there
-            taken.append(time.perf_counter() - started)
-        seconds.append(float(np.median(taken[1:])))
-    return float(np.mean(seconds)), steps
+        steps_taken.append(_median_seconds(partial(step_at, place), timed))
+        with autocast(device):
+            validations_taken.append(_median_seconds(lambda: running.destylize(batch.stylized).cpu(), 1))
+    rows = min(len(split), VALIDATION_ROWS) * (2 if loop.ema else 1)
+    return Timing(float(np.mean(steps_taken)), float(np.mean(validations_taken)) * rows / loop.batch_size, steps, loop.validations)
+
+
+def _median_seconds(function: Callable[[], Any], timed: int) -> float:
+    """Of ``timed`` calls after one to warm up."""
+    taken = []
+    for _ in range(timed + 1):
+        started = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:]))
 
 
 def _info(method: str, module: ModuleType, loop: Loop, config: Any, data: Dataset, device: str, processes: Processes) -> dict[str, Any]:

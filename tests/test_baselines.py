@@ -20,7 +20,7 @@ from ifrp_bench.nets.transformer import Transformer
 from ifrp_bench.nets.unet import UNet
 from ifrp_bench.nets.vgg import open_features, style_distance
 from ifrp_bench.paper import METHODS
-from ifrp_bench.runs import open_run
+from ifrp_bench.runs import open_run, start_run
 from ifrp_bench.shards import open_dataset, read_shard
 from ifrp_bench.warp import draw_misalignment, face_window, warp_matrix
 from tests.conftest import run
@@ -255,6 +255,24 @@ def test_methods_and_presets_that_there_are_not_are_named_before_anything_is_tra
     assert "difficulty row" in run(*options, "--methods", "copy", exit_code=1)
     assert "preset 'long' is none of" in run(*options, "--preset", "long", exit_code=1)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_equal_budget_gives_each_method_the_steps_that_fit_and_keeps_them(tiny, tmp_path, monkeypatch):
+    from ifrp_bench import paper
+    from ifrp_bench.train import Timing
+
+    monkeypatch.setattr(paper, "time_training", lambda *_: Timing(2.0, 1.0, 100, 4))
+    monkeypatch.setattr(paper, "time_faces", lambda _, config, *__: 0.5 * config.steps_per_face)
+    wanted = paper.Paper(open_dataset(tiny), tmp_path / "runs", ("pix2pix", "gatys"), "smoke", minutes=0.5)
+    said: list[str] = []
+    pix2pix_plan, gatys_plan = paper.plan(wanted, said.append)
+    assert pix2pix_plan.settings["steps"] == 13 and pix2pix_plan.seconds == 30   # of 30 s four are its validations'
+    assert gatys_plan.settings["steps_per_face"] == 2 and gatys_plan.seconds == 0   # 24 faces of 0.5 s a step
+    assert "pix2pix: 13 steps, about 0.5 minutes" in said[0] and "gatys: not trained; 2 steps a face" in said[1]
+    longer = paper.Paper(wanted.data, wanted.runs, wanted.methods, "smoke", minutes=50)
+    for root, settings in (("pix2pix", {"loop": {"steps": 13}, "config": {}}), ("gatys", {"loop": {}, "config": {"steps_per_face": 2}})):
+        start_run(wanted.runs / root, {"method": root, "data_sha256": "", **settings})
+    assert [run.settings for run in paper.plan(longer, said.append)] == [pix2pix_plan.settings, gatys_plan.settings]   # a run that is begun keeps its length
 
 
 def test_the_readmes_own_method_is_trained_and_evaluated(tiny, tmp_path):

@@ -220,7 +220,7 @@ def test_a_file_of_ones_own_that_is_wrong_says_where(tiny, tmp_path, text, word)
 def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, monkeypatch):
     from ifrp_bench.cli import demo_method
 
-    monkeypatch.setattr(loop, "time_steps", lambda *_, **__: (0.5, 1100))
+    monkeypatch.setattr(loop, "time_training", lambda *_, **__: loop.Timing(0.5, 0.0, 1100, 2))
     assert demo_method((), 600, tiny, tmp_path / "run", "cpu") == "ifrp"
     assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "pix2pix"
     run("train", "--data", tiny, "--out", tmp_path / "run", "--set", "steps=2", "--set", "batch_size=2", "--quiet")
