@@ -36,7 +36,7 @@ from ifrp_bench.weights import locked
 
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
 LOG_LINES = 400   # in the whole run
-TIMED_PLACES = (0.05, 0.25, 0.45, 0.65, 0.85)   # of a training, for an estimate
+PARTS = 100   # of a training, each in one stage of a method that grows, for an estimate
 PICTURES = 8   # columns of the sheet of validation faces
 
 
@@ -142,7 +142,7 @@ class Timing:
 
 
 def time_training(module: ModuleType, method: str, settings: dict[str, Any], data: Dataset, device: str, timed: int = 2) -> Timing:
-    """A training's timing: the median of a few steps on validation faces; of a method that grows at places all over the training, whose mean counts."""
+    """A training's timing: the median of a few steps on validation faces; of a method that grows, in each of its stages, by their shares of the training."""
     memory.keep()
     loop, config = split_settings(module, method, settings)
     pairs = int(data.info["counts"]["train"]["pairs"])
@@ -151,19 +151,30 @@ def time_training(module: ModuleType, method: str, settings: dict[str, Any], dat
     batch = split.pairs(torch.arange(loop.batch_size, device=device) % len(split))
     running: Method = module.build(config, Setup(device, steps, loop.seed, validation=batch))
 
-    def step_at(place: float) -> None:
+    def step_at(done: int) -> None:
         if hasattr(running, "done"):
-            running.done = int(place * steps)
+            running.done = done
         for value in running.step(batch).values():
             float(value)   # a GPU's step is over when its losses are there
 
-    steps_taken, validations_taken = [], []
-    for place in TIMED_PLACES if hasattr(running, "stage") else TIMED_PLACES[-1:]:
-        steps_taken.append(_median_seconds(partial(step_at, place), timed))
+    a_step, a_validation = 0.0, 0.0
+    for done, share in _stages(running, steps):
+        a_step += share * _median_seconds(partial(step_at, done), timed)
         with autocast(device):
-            validations_taken.append(_median_seconds(lambda: running.destylize(batch.stylized).cpu(), 1))
+            a_validation += share * _median_seconds(lambda: running.destylize(batch.stylized).cpu(), 1)
     rows = min(len(split), VALIDATION_ROWS) * (2 if loop.ema else 1)
-    return Timing(float(np.mean(steps_taken)), float(np.mean(validations_taken)) * rows / loop.batch_size, steps, loop.validations)
+    return Timing(a_step, a_validation * rows / loop.batch_size, steps, loop.validations)
+
+
+def _stages(method: Method, steps: int) -> list[tuple[int, float]]:
+    """A step in the middle of each stage of a method that grows, and the stage's share of the training; the middle of all of it for another one."""
+    if not hasattr(method, "stage") or not hasattr(method, "done"):
+        return [(steps // 2, 1.0)]
+    stages: dict[int, list[int]] = {}
+    for part in range(PARTS):
+        method.done = part * steps // PARTS
+        stages.setdefault(method.stage()[0], []).append(method.done)
+    return [(places[len(places) // 2], len(places) / PARTS) for places in stages.values()]
 
 
 def _median_seconds(function: Callable[[], Any], timed: int) -> float:

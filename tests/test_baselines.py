@@ -18,7 +18,7 @@ from ifrp_bench.nets.image_pool import ImagePool
 from ifrp_bench.nets.patchgan import PatchGAN, cross_entropy, hinge, least_squares, linear_decay
 from ifrp_bench.nets.transformer import Transformer
 from ifrp_bench.nets.unet import UNet
-from ifrp_bench.nets.vgg import open_features, style_distance
+from ifrp_bench.nets.vgg import grams, open_features, style_distance
 from ifrp_bench.paper import METHODS
 from ifrp_bench.runs import open_run, start_run
 from ifrp_bench.shards import open_dataset, read_shard
@@ -63,7 +63,7 @@ def test_losses_by_hand():
 def test_style_distance_by_hand():
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])   # two channels, two places
     twice = {"relu1_1": 2 * features}
-    assert float(style_distance(twice, {"relu1_1": features}, ["relu1_1"])) == pytest.approx(9)   # (4 - 1)^2 of the length squared
+    assert float(style_distance(twice, grams({"relu1_1": features}, ["relu1_1"]), ["relu1_1"])) == pytest.approx(9)   # (4 - 1)^2 of the length squared
 
 
 def test_the_learning_rate_is_constant_for_half_and_falls_to_nothing():

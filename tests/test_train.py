@@ -227,6 +227,11 @@ def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, m
     assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "ifrp"   # one that is begun is gone on with
 
 
+def test_an_estimate_counts_every_stage_of_a_method_that_grows():
+    method = ifrp.build(ifrp.Config(losses="srn", grow_32=0.5, grow_64=0.4), Setup(steps=1000))
+    assert loop._stages(method, 1000) == [(250, 0.5), (700, 0.4), (950, 0.1)]
+
+
 def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[float]:
     command = [sys.executable, "-m", "ifrp_bench"] if processes == 1 else [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "ifrp_bench"]

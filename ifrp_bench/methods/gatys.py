@@ -14,7 +14,7 @@ from torch import Tensor
 from ifrp_bench.errors import InputError
 from ifrp_bench.images import as_faces
 from ifrp_bench.methods import Fixed, Setup, training_of
-from ifrp_bench.nets.vgg import content_distance, loss_layers, open_features, style_distance
+from ifrp_bench.nets.vgg import content_distance, grams, loss_layers, open_features, style_distance
 
 PAIRED = True
 TRAINABLE = False
@@ -80,7 +80,7 @@ class Gatys(Fixed):
         with torch.inference_mode(False), torch.enable_grad():
             content, style = content.clone(), style.clone()   # as tensors that take part in gradients
             with torch.no_grad(), self.setup.autocast():
-                wanted, styled = self.features(content, self.content_layers), self.features(style, self.style_layers)
+                wanted, styled = self._targets(content, style)
             faces = content.clone().requires_grad_()
             optimizer = torch.optim.Adam([faces], config.learning_rate)
             for _ in range(config.steps_per_face):
@@ -102,8 +102,12 @@ class Gatys(Fixed):
     def losses_of(self, faces: Tensor, content: Tensor, style: Tensor) -> Tensor:
         """The loss that ``transfer`` lowers, of each face, (N,)."""
         with torch.no_grad():
-            wanted, styled = self.features(content, self.content_layers), self.features(style, self.style_layers)
-            return self._losses(faces, wanted, styled, tuple(dict.fromkeys(self.content_layers + self.style_layers)))
+            return self._losses(faces, *self._targets(content, style), tuple(dict.fromkeys(self.content_layers + self.style_layers)))
+
+    def _targets(self, content: Tensor, style: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The content's features in float32 and the style's Gram matrices, by layer."""
+        features = self.features(content, self.content_layers)
+        return {name: value.float() for name, value in features.items()}, grams(self.features(style, self.style_layers), self.style_layers)
 
     @torch.no_grad()
     def _nearest(self, stylized: Tensor) -> Tensor:

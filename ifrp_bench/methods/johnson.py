@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ifrp_bench.methods import Learner, Pairs, Setup
 from ifrp_bench.nets.transformer import Transformer
-from ifrp_bench.nets.vgg import content_distance, loss_layers, open_features, style_distance
+from ifrp_bench.nets.vgg import content_distance, grams, loss_layers, open_features, style_distance
 
 PAIRED = TRAINABLE = ALIGNED = True
 HEADLINE = "stn"
@@ -64,9 +64,10 @@ class Johnson(Learner):
             recovered = self.recover(batch.stylized.contiguous())
             with torch.no_grad():
                 wanted = self.features(batch.real, layers)
+                styled = grams(wanted, self.style_layers)
             got = self.features(recovered, layers)
             losses = {
-                "content": content_distance(got, wanted, self.content_layers), "style": STYLE_UNIT * style_distance(got, wanted, self.style_layers),
+                "content": content_distance(got, wanted, self.content_layers), "style": STYLE_UNIT * style_distance(got, styled, self.style_layers),
                 "tv": 255**2 * sum(recovered.float().diff(dim=dim).square().sum((1, 2, 3)).mean() for dim in (2, 3)) / recovered[0, 0].numel(),
             }
         losses["pixel"] = 4 * F.mse_loss(recovered.detach(), batch.real)   # for the log, in the terms of the other methods: faces in [-1, 1]

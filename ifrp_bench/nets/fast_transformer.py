@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifrp_bench.nets.blocks import block_kernel
-from ifrp_bench.nets.transformer import NormalizedConv, ResidualBlock, Transformer, output_picture, reflect_pad
+from ifrp_bench.nets.transformer import NormalizedConv, ResidualBlock, Transformer, bordered, output_picture, reflect_pad
 
 
 class FastTransformer(nn.Module):
@@ -72,7 +72,7 @@ class _Layer(nn.Module):
         y = self.norm(self.conv(x))
         if pad == 0:
             return y.relu_()
-        padded, middle = _bordered(y, pad)
+        padded, middle = bordered(y, pad, torch.channels_last)
         torch.clamp_min(y, 0, out=middle)
         return _fill_border(padded, reflect) if pad == 1 else padded
 
@@ -88,7 +88,7 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor, reflect: bool) -> Tensor:
         y = self.norm(self.second(self.first(x, pad=1, reflect=True)))
-        padded, middle = _bordered(y, 1)
+        padded, middle = bordered(y, 1, torch.channels_last)
         torch.add(y, x[:, :, 1:-1, 1:-1], out=middle)
         return _fill_border(padded, reflect)
 
@@ -138,13 +138,6 @@ def _conv(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, stride: int =
     return conv.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _bordered(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """An empty channels_last map like ``x`` with a border of ``size``, and the view of its middle."""
-    n, c, h, w = x.shape
-    padded = torch.empty((n, c, h + 2 * size, w + 2 * size), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    return padded, padded[:, :, size:-size, size:-size]
-
-
 def _fill_border(padded: Tensor, reflect: bool) -> Tensor:
     """Fill a border of one: with the pixel one inside the edge (reflection) or the edge itself."""
     inner = 2 if reflect else 1
@@ -156,7 +149,7 @@ def _fill_border(padded: Tensor, reflect: bool) -> Tensor:
 
 
 def _edge_pad(x: Tensor) -> Tensor:
-    padded, middle = _bordered(x, 1)
+    padded, middle = bordered(x, 1, torch.channels_last)
     middle.copy_(x)
     return _fill_border(padded, reflect=False)
 

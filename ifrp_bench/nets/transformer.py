@@ -17,15 +17,27 @@ OUTPUT_GAIN = 0.25   # of the last convolution around mid-grey: a standard devia
 
 
 def reflect_pad(x: Tensor, size: int) -> Tensor:
-    """Reflection padding of (N, C, H, W) by slices: the same as ``F.pad(mode="reflect")``, several times faster on CPU, there and back."""
+    """Reflection padding of (N, C, H, W), each pixel written once: the same as ``F.pad(mode="reflect")``, several times faster on CPU, there and back."""
     if x.is_cuda:
         return F.pad(x, (size,) * 4, mode="reflect")
     return _ReflectPad.apply(x, size) if x.requires_grad and torch.is_grad_enabled() else _padded(x, size)   # type: ignore[no-any-return]
 
 
+def bordered(x: Tensor, size: int, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
+    """An empty map like ``x`` with a border of ``size``, and the view of its middle."""
+    n, c, h, w = x.shape
+    padded = torch.empty((n, c, h + 2 * size, w + 2 * size), dtype=x.dtype, device=x.device, memory_format=memory_format)
+    return padded, padded[:, :, size:-size, size:-size]
+
+
 def _padded(x: Tensor, size: int) -> Tensor:
-    x = torch.cat([x[:, :, 1:size + 1].flip(2), x, x[:, :, -size - 1:-1].flip(2)], 2)
-    return torch.cat([x[..., 1:size + 1].flip(3), x, x[..., -size - 1:-1].flip(3)], 3)
+    padded, middle = bordered(x, size, torch.contiguous_format if x.is_contiguous() else torch.channels_last)
+    middle.copy_(x)
+    for dim in (2, 3):
+        length = padded.shape[dim]
+        padded.narrow(dim, 0, size).copy_(padded.narrow(dim, size + 1, size).flip(dim))
+        padded.narrow(dim, length - size, size).copy_(padded.narrow(dim, length - 2 * size - 1, size).flip(dim))
+    return padded
 
 
 class _ReflectPad(torch.autograd.Function):
@@ -39,13 +51,22 @@ class _ReflectPad(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:   # type: ignore[override]
         size = ctx.size
-        for dim in (3, 2):
-            length = gradient.shape[dim] - 2 * size
-            before, inner, after = gradient.split([size, length, size], dim)
-            gradient = inner.clone()
-            gradient.narrow(dim, 1, size).add_(before.flip(dim))
-            gradient.narrow(dim, length - size - 1, size).add_(after.flip(dim))
-        return gradient, None
+        height = gradient.shape[2] - 2 * size
+        above, inner, below = gradient.split([size, height, size], 2)
+        folded = _fold_columns(inner, size)
+        folded.narrow(2, 1, size).add_(_fold_columns(above, size).flip(2))
+        folded.narrow(2, height - size - 1, size).add_(_fold_columns(below, size).flip(2))
+        return folded, None
+
+
+def _fold_columns(gradient: Tensor, size: int) -> Tensor:
+    """A copy without the ``size`` columns left and right, which are added where they were reflected from."""
+    width = gradient.shape[3] - 2 * size
+    left, inner, right = gradient.split([size, width, size], 3)
+    folded = inner.clone()
+    folded.narrow(3, 1, size).add_(left.flip(3))
+    folded.narrow(3, width - size - 1, size).add_(right.flip(3))
+    return folded
 
 
 class ReflectConv(nn.Conv2d):

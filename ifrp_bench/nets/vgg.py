@@ -55,7 +55,7 @@ class Features(nn.Module):
         for conv, name in zip(self.convs, self.layers):
             if name.endswith("_1") and name != "relu1_1":
                 x = F.max_pool2d(x, 2, ceil_mode=self.ceil)
-            x = F.relu(conv(reflect_pad(x, 1) if self.padding == "reflect" else x))
+            x = F.relu_(conv(reflect_pad(x, 1) if self.padding == "reflect" else x))
             if name in wanted:
                 features[name] = x
                 if len(features) == len(wanted):
@@ -144,9 +144,14 @@ def content_distance(got: dict[str, Tensor], wanted: dict[str, Tensor], layers: 
     return _relative({name: got[name].float() for name in layers}, {name: wanted[name].float() for name in layers}, each)
 
 
+def grams(features: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+    """The Gram matrices of the named layers."""
+    return {name: gram(features[name]) for name in layers}
+
+
 def style_distance(got: dict[str, Tensor], wanted: dict[str, Tensor], layers: Sequence[str], *, each: bool = False) -> Tensor:
-    """The same of Gram matrices."""
-    return _relative({name: gram(got[name]) for name in layers}, {name: gram(wanted[name]) for name in layers}, each)
+    """The same of Gram matrices: of the features ``got`` to those ``wanted``, which are matrices already (``grams``)."""
+    return _relative(grams(got, layers), {name: wanted[name] for name in layers}, each)
 
 
 def _relative(got: dict[str, Tensor], wanted: dict[str, Tensor], each: bool) -> Tensor:
