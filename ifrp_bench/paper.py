@@ -100,13 +100,12 @@ def plan(paper: Paper, say: Callable[[str], None]) -> list[Planned]:
 
 def _plan_optimised(paper: Paper, name: str, module: ModuleType, settings: dict[str, Any], say: Callable[[str], None]) -> Planned:
     """Of a method that optimises each face: the budget is for the test faces under one condition."""
-    key, root = module.OPTIMISED, paper.root(name)
+    key = module.OPTIMISED
     _, config = split_settings(module, name, {"steps": 1} | settings)
     a_step = time_faces(module, config, paper.data, paper.device) / getattr(config, key)
     faces = paper.data.info["counts"]["test"]["pairs"]
     if paper.minutes:
-        begun = (root / "run.json").is_file()
-        settings = settings | {key: open_run(root).info["config"][key] if begun else max(1, int(60 * paper.minutes / (faces * a_step)))}
+        settings = settings | {key: _begun_with(paper.root(name), "config", key) or max(1, int(60 * paper.minutes / (faces * a_step)))}
     steps = settings.get(key, getattr(config, key))
     seconds = a_step * steps
     say(f"{name}: not trained; {steps} steps a face, {seconds:.2f} s a face, about {seconds * faces / 60:.1f} minutes of the evaluation under each condition")
@@ -122,11 +121,15 @@ def _plan_training(paper: Paper, name: str, module: ModuleType, settings: dict[s
         settings = settings | {"validations": BUDGET_VALIDATIONS}
     timing = time_training(module, name, settings, paper.data, paper.device)
     if paper.minutes:
-        begun = (root / "run.json").is_file()
-        steps = open_run(root).info["loop"]["steps"] if begun else timing.steps_in(60 * paper.minutes)
+        steps = _begun_with(root, "loop", "steps") or timing.steps_in(60 * paper.minutes)
         settings, timing = settings | {"steps": steps, "epochs": 0.0}, replace(timing, steps=steps)
     say(f"{name}: {timing.steps} steps, about {timing.seconds / 60:.1f} minutes at {timing.a_step:.2f} s a step")
     return Planned(name, module, settings, timing.seconds)
+
+
+def _begun_with(root: Path, part: str, key: str) -> int | None:
+    """The length that a run which is begun has; None if there is none."""
+    return int(open_run(root).info[part][key]) if (root / "run.json").is_file() else None
 
 
 def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:
