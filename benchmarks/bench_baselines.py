@@ -1,9 +1,11 @@
-"""What the speed of the baselines' steps is made of, as ratios in one run: each method's step at its `cpu` preset's batch size against the same step eager, in
-float32, NCHW, with torch's own padding and one pair at a time; Gatys' optimiser with many faces against one face at a time.
+"""What the speed of the baselines' steps is made of, as ratios in one run: each method's step at its `cpu`
+preset's batch size against the same step eager, in float32, NCHW, with torch's own padding and one pair at
+a time; Gatys' optimiser with many faces against one face at a time.
 
     python benchmarks/bench_baselines.py --data data/lfw
 
-Both run in this process, in turns; the median of all steps counts. Memory is kept between steps for both (``memory.py``), so its gain is not in the ratios.
+Both run in this process, in turns; the median of all steps counts. Memory is kept between steps for both
+(``memory.py``), so its gain is not in the ratios.
 """
 
 import argparse
@@ -19,16 +21,15 @@ from bench_synth import plain_transformers
 from torch import Tensor
 from torch.nn import functional as F
 
-from ifrp_bench import memory
-from ifrp_bench.batches import load_split
-from ifrp_bench.catalog import load_method
-from ifrp_bench.methods import Method, Pairs, Setup, cyclegan
+from ifrp_bench.data.format import open_dataset
+from ifrp_bench.data.split import load_split
+from ifrp_bench.ground import memory
+from ifrp_bench.ground.provenance import fingerprint
+from ifrp_bench.ground.workers import on_threads
+from ifrp_bench.methods import Pairs, Recoverer, Setup, cyclegan
 from ifrp_bench.methods.gatys import Config as GatysConfig, Gatys
 from ifrp_bench.nets import transformer, vgg
-from ifrp_bench.provenance import fingerprint
-from ifrp_bench.shards import open_dataset
-from ifrp_bench.train import split_settings
-from ifrp_bench.workers import on_threads
+from ifrp_bench.training.resolve import resolve
 
 METHODS = ("aligner", "johnson", "mgan", "pix2pix", "cyclegan")
 ROUNDS, STEPS = 2, 3
@@ -55,13 +56,15 @@ def plainly() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for module in (transformer, vgg, cyclegan):
-            stack.enter_context(patch.object(module, "reflect_pad", lambda x, size: F.pad(x, (size,) * 4, mode="reflect")))
+            stack.enter_context(
+                patch.object(module, "reflect_pad", lambda x, size: F.pad(x, (size,) * 4, mode="reflect"))
+            )
         stack.enter_context(patch.object(vgg, "gram", product))
         stack.enter_context(plain_transformers())
         yield
 
 
-def step_seconds(method: Method, batch: Pairs) -> list[float]:
+def step_seconds(method: Recoverer, batch: Pairs) -> list[float]:
     """Of a few steps after one to warm up."""
     taken = []
     for _ in range(STEPS + 1):
@@ -73,19 +76,21 @@ def step_seconds(method: Method, batch: Pairs) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("data/demo"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     print(fingerprint(options.device), f"{torch.get_num_threads()} threads")
     memory.keep()
-    split = load_split(open_dataset(options.data), "val", options.device, aligned=True)
+    split = load_split(open_dataset(options.data), "val", options.device, upright=True)
 
     for name in METHODS:
-        module, _ = load_method(name)
-        loop, config = split_settings(module, name, module.PRESETS["cpu"])
-        ours = module.build(config, Setup(options.device, 1000))
-        plain = module.build(config, PlainSetup(options.device, 1000))
+        job = resolve(name, "cpu", {})
+        loop, build = job.trained, job.part.declared.build
+        ours = build(job.config, Setup(options.device, 1000))
+        plain = build(job.config, PlainSetup(options.device, 1000))
         batch = split.pairs(torch.arange(loop.batch_size) % len(split))
         one = split.pairs(torch.arange(1))
         one = Pairs(one.stylized.contiguous(), one.real.contiguous(), one.warp)
@@ -95,7 +100,11 @@ def main() -> None:
             with plainly():
                 slow += step_seconds(plain, one)
         rates = loop.batch_size / statistics.median(fast), len(one.real) / statistics.median(slow)
-        print(f"{name}: {rates[0]:.1f} pairs/s in batches of {loop.batch_size}, {rates[1]:.1f} plain, one at a time: {rates[0] / rates[1]:.1f} x", flush=True)
+        print(
+            f"{name}: {rates[0]:.1f} pairs/s in batches of {loop.batch_size}, {rates[1]:.1f} plain, one at a"
+            f" time: {rates[0] / rates[1]:.1f} x",
+            flush=True,
+        )
 
     stylized, real = split.pairs(torch.arange(16)).stylized, split.pairs(torch.arange(16)).real
     method = Gatys(GatysConfig(style="own", steps_per_face=GATYS_STEPS), Setup(options.device))
@@ -111,7 +120,10 @@ def main() -> None:
                 plain.transfer(stylized[row:row + 1].contiguous(), real[row:row + 1].contiguous())
         alone.append((time.perf_counter() - started) / 4)
     times = [1e3 * statistics.median(values) / GATYS_STEPS for values in (together, alone)]
-    print(f"gatys: {times[0]:.1f} ms a face and step in batches, {times[1]:.1f} plain, one face at a time: {times[1] / times[0]:.1f} x")
+    print(
+        f"gatys: {times[0]:.1f} ms a face and step in batches, {times[1]:.1f} plain, one face at a time:"
+        f" {times[1] / times[0]:.1f} x"
+    )
 
 
 if __name__ == "__main__":

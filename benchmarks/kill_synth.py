@@ -1,4 +1,5 @@
-"""Ten SIGKILLs at random moments, then an uninterrupted finish: are the shards those of a run that was never touched?
+"""Ten SIGKILLs at random moments, then an uninterrupted finish: are the shards those of a run that was never
+touched?
 
     python benchmarks/kill_synth.py
 """
@@ -13,7 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SETTINGS = ["--set", "train_faces=200", "--set", "val_faces=20", "--set", "test_faces=60", "--set", "shard_pairs=24", "--quiet"]
+SETTINGS = [
+    "--set",
+    "train_faces=200",
+    "--set",
+    "val_faces=20",
+    "--set",
+    "test_faces=60",
+    "--set",
+    "shard_pairs=24",
+    "--quiet",
+]
 
 
 def shards(folder: Path) -> dict[str, str]:
@@ -21,7 +32,9 @@ def shards(folder: Path) -> dict[str, str]:
 
 
 def run_until(command: list[str], seconds: float, progress: Callable[[], object] | None = None) -> str:
-    """Start a command and kill it after so many seconds, counted from when ``progress`` has changed if it is given; says whether it had finished before."""
+    """Start a command and kill it after so many seconds, counted from when ``progress`` has changed if it is
+    given; says whether it had finished before.
+    """
     before = progress() if progress else None
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while progress and progress() == before and process.poll() is None:
@@ -49,7 +62,11 @@ def main() -> None:
             assert all(expected[name] == value for name, value in there.items()), "a shard that is not whole"
             print(f"{number + 1}: {how} after {moment:.1f} s, {len(there)} of {len(expected)} shards whole")
         subprocess.run([*command, str(killed)], check=True, capture_output=True)
-        print("equal to the uninterrupted run" if shards(killed) == expected else "DIFFERENT from the uninterrupted run")
+        print(
+            "equal to the uninterrupted run"
+            if shards(killed) == expected
+            else "DIFFERENT from the uninterrupted run"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the rendered faces are worth: does a detector find them, does a recogniser tell them apart, how fast do they come?
+"""What the rendered faces are worth: does a detector find them, does a recogniser tell them apart, how fast
+do they come?
 
     python benchmarks/procedural_identity.py --recogniser mobilefacenet.onnx
 """
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from style_identity import Recogniser, roc_auc
+from style_identity import Recogniser
 
+from ifrp_bench.ground.ranks import roc_auc
+from ifrp_bench.ground.warp import TEMPLATE_PX
+from ifrp_bench.ground.workers import default_workers, map_in_order
 from ifrp_bench.nets.detector import find_faces
 from ifrp_bench.sources.procedural import draw_traits, render
-from ifrp_bench.warp import TEMPLATE_PX
-from ifrp_bench.workers import default_workers, map_in_order
 
 
 def picture(job: tuple[int, int]) -> np.ndarray:
@@ -23,14 +25,18 @@ def picture(job: tuple[int, int]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recogniser", type=Path, required=True)
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--detect", type=int, default=500)
     options = parser.parse_args()
 
     jobs = [(person, moment) for person in range(options.people) for moment in range(3)]
-    rendering = map_in_order(picture, jobs, workers=default_workers(), initializer=torch.set_num_threads, arguments=(1,))
+    rendering = map_in_order(
+        picture, jobs, workers=default_workers(), initializer=torch.set_num_threads, arguments=(1,)
+    )
     frames = [next(rendering)]
     start = time.perf_counter()   # processes are up
     frames += list(rendering)
@@ -47,7 +53,10 @@ def main() -> None:
 
     found = [find_faces(frame) for frame in frames[:options.detect]]
     eyes = np.array([np.abs(faces[0].landmarks_px[:2] - TEMPLATE_PX[:2]).max() for faces in found if faces])
-    print(f"MTCNN (p >= 0.9) finds {sum(map(bool, found))} of {len(found)}; median distance of its eyes from the template {np.median(eyes):.1f} px")
+    print(
+        f"MTCNN (p >= 0.9) finds {sum(map(bool, found))} of {len(found)}; median distance of its eyes from"
+        f" the template {np.median(eyes):.1f} px"
+    )
 
 
 if __name__ == "__main__":

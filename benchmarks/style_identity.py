@@ -1,7 +1,9 @@
-"""How much of a person each style leaves: ROC-AUC of a recogniser between stylized faces, brought upright by their stored warps, and other
-photographs of the same people. Prints a line a style and, with --write, keeps it in the styles' cards.
+"""How much of a person each style leaves: ROC-AUC of a recogniser between stylized faces, brought upright by
+their stored warps, and other photographs of the same people. Prints a line a style and, with --write,
+keeps it in the styles' cards.
 
-    python benchmarks/style_identity.py --faces LFW --recogniser mobilefacenet.onnx --landmarks data/lfw/landmarks.csv
+    python benchmarks/style_identity.py --faces LFW --recogniser mobilefacenet.onnx \
+        --landmarks data/lfw/landmarks.csv
 """
 
 import argparse
@@ -14,10 +16,13 @@ import tomli_w
 import torch
 from tqdm import tqdm
 
-from ifrp_bench.draws import generator
-from ifrp_bench.sources.folder import open_source
-from ifrp_bench.stylize import Stylizer, find_styles, pick_styles
-from ifrp_bench.warp import FACE_PX, TEMPLATE_PX, draw_misalignment, face_window, resample, undo_warp, warp_matrix, window_to_frame
+from ifrp_bench.data.styles import Stylizer, find_styles, pick_styles
+from ifrp_bench.ground.draws import generator
+from ifrp_bench.ground.ranks import roc_auc
+from ifrp_bench.ground.warp import (
+    FACE_PX, TEMPLATE_PX, draw_misalignment, face_window, resample, undo_warp, warp_matrix, window_to_frame,
+)
+from ifrp_bench.sources.folder import open_folder
 
 
 class Recogniser:
@@ -34,9 +39,13 @@ class Recogniser:
         source = np.linalg.inv(to_frame)[:2] @ np.vstack([self.crop, [0, 0, 1]])
         size = self.card["width_px"], self.card["height_px"]
         crops = np.stack([resample(picture, source, size) for picture in pictures]).astype(np.float32)
-        batches = np.array_split((crops.transpose(0, 3, 1, 2) - self.card["mean"]) / self.card["std"], -(-len(crops) // 32))
+        batches = np.array_split(
+            (crops.transpose(0, 3, 1, 2) - self.card["mean"]) / self.card["std"], -(-len(crops) // 32)
+        )
         name = self.session.get_inputs()[0].name
-        embedded = np.concatenate([self.session.run(None, {name: np.ascontiguousarray(batch)})[0] for batch in batches])
+        embedded = np.concatenate(
+            [self.session.run(None, {name: np.ascontiguousarray(batch)})[0] for batch in batches]
+        )
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
 
 
@@ -47,15 +56,10 @@ def _similarity(points: np.ndarray, to: np.ndarray) -> np.ndarray:
     return SimilarityTransform.from_estimate(points, to).params[:2]
 
 
-def roc_auc(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """Probability that a genuine score is above an impostor one (Mann-Whitney U)."""
-    from scipy.stats import mannwhitneyu
-
-    return float(mannwhitneyu(genuine, impostor).statistic / (len(genuine) * len(impostor)))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--faces", type=Path, required=True)
     parser.add_argument("--landmarks", type=Path, required=True)
     parser.add_argument("--recogniser", type=Path, required=True)
@@ -63,7 +67,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the figures in the styles' cards")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    source = open_source(options.faces, landmarks=options.landmarks)
+    source = open_folder(options.faces, landmarks=options.landmarks)
     photographs: dict[int, list] = {}
     for face in source.faces():
         photographs.setdefault(face.identity, []).append(face)
@@ -81,16 +85,28 @@ def main() -> None:
         scores = recogniser(upright, window) @ gallery.T
         return roc_auc(scores[same], scores[~same])
 
-    print(f"{len(people)} people; photographs as they are: {auc(np.stack([face_window(frame) for frame in first])):.3f}")
+    print(
+        f"{len(people)} people; photographs as they are:"
+        f" {auc(np.stack([face_window(frame) for frame in first])):.3f}"
+    )
     styles = find_styles()
     stylizer = Stylizer(pick_styles(tuple(styles)), precision="float32", device="cpu", batch_size=1)
     windows = np.stack([face_window(frame, m, size_px=256) for frame, m in zip(first, drawn)])
     for name, style in styles.items():
-        stylized = np.concatenate([stylizer(name, windows[i:i + 20], FACE_PX) for i in tqdm(range(0, len(windows), 20), name, leave=False)])
+        stylized = np.concatenate(
+            [
+                stylizer(name, windows[i : i + 20], FACE_PX)
+                for i in tqdm(range(0, len(windows), 20), name, leave=False)
+            ]
+        )
         value = auc(np.stack([undo_warp(picture, warp_matrix(m)) for picture, m in zip(stylized, drawn)]))
         print(f"{name:<17}{value:.3f}")
         if options.write:
-            measured = {"auc": round(value, 3), "auc_people": len(people), "auc_recogniser": options.recogniser.stem}
+            measured = {
+                "auc": round(value, 3),
+                "auc_people": len(people),
+                "auc_recogniser": options.recogniser.stem,
+            }
             (style.folder / "card.toml").write_text(tomli_w.dumps(style.card | {"measured": measured}))
 
 

@@ -1,45 +1,56 @@
-"""The stages in their order: recover what is missing, score it, write tables and the report; and, for a whole paper, train what has no run yet.
+"""The stages in their order: recover what is missing, score it, write tables and the report; and train what
+has no run yet.
 
 Stages do not import each other; this module and the command line are where they meet.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from ifrp_bench.catalog import difficulty_rows, load_method
-from ifrp_bench.destylize import Task, alignment_errors, recover_split, recover_untrained, time_faces
-from ifrp_bench.errors import InputError
-from ifrp_bench.evaluate import DEFAULT, Entry, checked_metrics, evaluate
-from ifrp_bench.exchange import import_recovered
+from ifrp_bench import parts
+from ifrp_bench.data.exchange import import_recovered
+from ifrp_bench.data.format import Dataset
+from ifrp_bench.data.runs import Run, open_run
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import write_whole
+from ifrp_bench.ground.processes import Processes
 from ifrp_bench.nets.recogniser import open_recogniser
-from ifrp_bench.processes import Processes
-from ifrp_bench.report import write_report
-from ifrp_bench.runs import Run, open_run
-from ifrp_bench.shards import Dataset
-from ifrp_bench.tables import tables_of, write_tables
-from ifrp_bench.train import split_settings, time_training, train
-from ifrp_bench.weights import write_whole
+from ifrp_bench.parts import Part
+from ifrp_bench.recovery.alignment import alignment_errors
+from ifrp_bench.recovery.split import Task, recover_split, recover_untrained, time_faces
+from ifrp_bench.recovery.trained import name_of
+from ifrp_bench.results.evaluate import Entry, check_recogniser, evaluate, named_metrics, needs_recogniser
+from ifrp_bench.results.report import write_report
+from ifrp_bench.results.tables import tables_of, write_tables
+from ifrp_bench.training.loop import train
+from ifrp_bench.training.resolve import Job, resolve
+from ifrp_bench.training.timing import time_training
 
-METHODS = ("aligner", "gatys", "gatys-oracle", "johnson", "mgan", "pix2pix", "cyclegan", "srn", "srn-dn", "ifrp")   # rows of the paper, and the aligner first
 BUDGET_VALIDATIONS = 4   # of a training that has minutes: they are part of them
+TIMED_STEPS = 3   # of a method that optimises each face
 SKETCHES = "sketches"   # the folder of a results folder with those of a second, test-only data set
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated with what. ``runs`` are run folders, ``recovered`` names and folders of pictures that other systems made, ``sketches`` a
-    test-only data set for the sketch columns, ``aligner`` the run that the condition ``stn`` takes."""
+    """What is evaluated with what.
+
+    ``runs`` are run folders, ``recovered`` names and folders of pictures that other systems made,
+    ``sketches`` a test-only data set for the sketch columns, ``aligner`` the run that the condition ``stn``
+    takes, ``metrics`` None for those computed by default.
+    """
 
     data: Dataset
     out: Path
     runs: tuple[Path, ...] = ()
     conditions: tuple[str, ...] = ("raw",)
-    metrics: tuple[str, ...] = DEFAULT
+    metrics: tuple[str, ...] | None = None
     recogniser: str = "builtin"
     sketches: Dataset | None = None
     recovered: tuple[tuple[str, Path], ...] = ()
@@ -50,7 +61,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Paper:
-    """A whole paper: ``methods`` by name, each trained with its ``preset`` into ``runs/NAME``; with ``minutes``, for as long in place of its length."""
+    """A whole paper: ``methods`` by name, each trained with its ``preset`` into ``runs/NAME``.
+
+    With ``minutes``, for as long in place of the preset's length.
+    """
 
     data: Dataset
     runs: Path
@@ -61,106 +75,131 @@ class Paper:
     device: str = "cpu"
     quiet: bool = False
 
-    def settings(self, name: str) -> tuple[ModuleType, dict[str, Any]]:
-        """The method's module and its settings. Raises InputError for a method that is not trained, and for a preset that it does not have."""
-        module, variant = load_method(name)
-        if not module.TRAINABLE and not getattr(module, "OPTIMISED", False):
-            raise InputError(f"{name} is a difficulty row: it stands in every table without being named")
-        presets = getattr(module, "PRESETS", {})
-        if self.preset not in presets:
-            raise InputError(f"preset {self.preset!r} is none of {name}'s: {', '.join(presets) or 'it has none'}")
-        return module, presets[self.preset] | variant | {"seed": self.seed}
+    def job(self, name: str) -> Job:
+        """The method's job.
+
+        Raises InputError for a method that is not trained, and for a preset that it does not have.
+        """
+        return resolve(name, self.preset, {}, seed=self.seed)
 
     def root(self, name: str) -> Path:
         """The run's folder."""
         return self.runs / Path(name).stem
 
+    def finished(self, name: str) -> bool:
+        """Whether the run is there and done: at its last step, or, of a method that is not trained, begun."""
+        root = self.root(name)
+        if not (root / "run.json").is_file():
+            return False
+        return parts.trainable(name).use == "optimised" or open_run(root).finished()
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A method's run to be: its resolved settings, and how many seconds its training will take (0 if there is none to come)."""
+    """A method's run to be, and how many seconds its training will take (0 if there is none to come)."""
 
-    name: str
-    module: ModuleType
-    settings: dict[str, Any]
+    job: Job
     seconds: float = 0.0
 
 
-def plan(paper: Paper, say: Callable[[str], None]) -> list[Planned]:
-    """What is to be trained, and for how long: from a few steps of each method timed here, said method by method. A run that is begun keeps its length.
+def plan(paper: Paper, say: Say) -> list[Planned]:
+    """What is to be trained, and for how long: from a few steps of each method timed here, said method by
+    method.
 
-    Raises InputError for a method or a preset that does not exist before anything is timed.
+    A run that is begun keeps its length. Raises InputError for a method or a preset that does not exist
+    before anything is timed.
     """
-    settings = {name: paper.settings(name) for name in paper.methods}
-    return [
-        (_plan_optimised if getattr(module, "OPTIMISED", False) else _plan_training)(paper, name, module, chosen, say)
-        for name, (module, chosen) in settings.items()
-    ]
+    jobs = [paper.job(name) for name in paper.methods]
+    return [(_plan_optimised if job.loop is None else _plan_training)(paper, job, say) for job in jobs]
 
 
-def _plan_optimised(paper: Paper, name: str, module: ModuleType, settings: dict[str, Any], say: Callable[[str], None]) -> Planned:
+def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
     """Of a method that optimises each face: the budget is for the test faces under one condition."""
-    key = module.OPTIMISED
-    _, config = split_settings(module, name, {"steps": 1} | settings)
-    a_step = time_faces(module, config, paper.data, paper.device) / getattr(config, key)
-    faces = paper.data.info["counts"]["test"]["pairs"]
+    timed = job.with_steps(TIMED_STEPS)
+    a_step = time_faces(job.part, timed.config, paper.data, paper.device) / TIMED_STEPS
+    faces = paper.data.pairs("test")
     if paper.minutes:
-        settings = settings | {key: _begun_with(paper.root(name), "config", key) or max(1, int(60 * paper.minutes / (faces * a_step)))}
-    steps = settings.get(key, getattr(config, key))
-    seconds = a_step * steps
-    say(f"{name}: not trained; {steps} steps a face, {seconds:.2f} s a face, about {seconds * faces / 60:.1f} minutes of the evaluation under each condition")
-    return Planned(name, module, settings)
+        begun = _begun_with(paper.root(job.name), "config", job.part.method.steps_setting)
+        job = job.with_steps(begun or max(1, int(60 * paper.minutes / (faces * a_step))))
+    seconds = a_step * job.steps_a_face
+    length = f"{job.steps_a_face} steps a face, {seconds:.2f} s a face"
+    say(
+        f"{job.name}: not trained; {length}, about {seconds * faces / 60:.1f} minutes of the evaluation under"
+        " each condition"
+    )
+    return Planned(job)
 
 
-def _plan_training(paper: Paper, name: str, module: ModuleType, settings: dict[str, Any], say: Callable[[str], None]) -> Planned:
-    root = paper.root(name)
-    if _finished(root):
-        say(f"{name}: finished")
-        return Planned(name, module, settings)
+def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
+    root = paper.root(job.name)
+    if paper.finished(job.name):
+        say(f"{job.name}: finished")
+        return Planned(job)
     if paper.minutes:
-        settings = settings | {"validations": BUDGET_VALIDATIONS}
-    timing = time_training(module, name, settings, paper.data, paper.device)
+        job = replace(job, loop=replace(job.trained, validations=BUDGET_VALIDATIONS))
+    timing = time_training(job, paper.data, paper.device)
     if paper.minutes:
         steps = _begun_with(root, "loop", "steps") or timing.steps_in(60 * paper.minutes)
-        settings, timing = settings | {"steps": steps, "epochs": 0.0}, replace(timing, steps=steps)
-    say(f"{name}: {timing.steps} steps, about {timing.seconds / 60:.1f} minutes at {timing.a_step:.2f} s a step")
-    return Planned(name, module, settings, timing.seconds)
+        job, timing = job.with_steps(steps), replace(timing, steps=steps)
+    minutes = timing.seconds / 60
+    say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
+    return Planned(job, timing.seconds)
 
 
-def _begun_with(root: Path, part: str, key: str) -> int | None:
+def _begun_with(root: Path, section: str, key: str) -> int | None:
     """The length that a run which is begun has; None if there is none."""
-    return int(open_run(root).info[part][key]) if (root / "run.json").is_file() else None
+    return int(open_run(root).info[section][key]) if (root / "run.json").is_file() else None
 
 
 def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:
-    """Train every method that lacks a finished run, one after the other; gives the runs' folders. Stopped, it goes on where it was."""
+    """Train every method that lacks a finished run, one after the other; returns the runs' folders.
+
+    Stopped, it goes on where it was.
+    """
+    folders = []
     for run in planned:
-        if not _finished(paper.root(run.name)):
-            train(run.module, run.name, run.settings, paper.data, paper.root(run.name), device=paper.device, quiet=paper.quiet)
-    return [paper.root(run.name) for run in planned]
+        root = paper.root(run.job.name)
+        if not paper.finished(run.job.name):
+            train(run.job, paper.data, root, device=paper.device, quiet=paper.quiet)
+        folders.append(root)
+    return folders
 
 
-def _finished(root: Path) -> bool:
-    """Whether a run has reached its last step."""
-    if not (root / "last.json").is_file():
-        return False
-    step, steps = open_run(root).progress("last")
-    return step == steps
+def find_aligner(runs: Path) -> Path:
+    """The run of an aligner in a folder of runs, or where one would be."""
+    for path in sorted(runs.glob("*/run.json")):
+        if parts.trainable(open_run(path.parent).method).aligns:
+            return path.parent
+    return runs / parts.aligner_names()[0]
 
 
 def evaluate_all(wanted: Evaluation) -> list[Path]:
-    """Recover, score, and write tables and the report; gives their paths (none in the second and later of several processes)."""
+    """Recover, score, and write tables and the report.
+
+    Returns their paths (none in the second and later of several processes).
+    """
     processes = Processes(wanted.device)
-    embedder = open_recogniser(wanted.recogniser, processes.device) if any(name in ("frr", "fcr", "vr") for name in wanted.metrics) else None
-    checked_metrics(wanted.metrics, embedder)
+    metrics = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
+    needed = needs_recogniser(metrics)
+    recogniser = open_recogniser(wanted.recogniser, processes.device) if needed else None
+    check_recogniser(metrics, recogniser)
     runs = [open_run(root) for root in wanted.runs]
     for run in runs:
         _check_data(run, wanted.data)
-    for data, out in [(wanted.data, wanted.out), *([(wanted.sketches, wanted.out / SKETCHES)] if wanted.sketches else [])]:
+
+    # the data set, and the sketches beside it
+    todo = [(wanted.data, wanted.out)]
+    if wanted.sketches:
+        todo.append((wanted.sketches, wanted.out / SKETCHES))
+    for data, out in todo:
         entries = list(_entries(wanted, runs, data, out, processes))
-        evaluate(entries, data, out, metrics=wanted.metrics, recogniser=embedder, processes=processes, quiet=wanted.quiet)
+        evaluate(
+            entries, data, out,
+            metrics=metrics, recogniser=recogniser, processes=processes, quiet=wanted.quiet,
+        )
     if not processes.first:
         return []
+
     _write_alignment(wanted)
     if not wanted.sketches:   # an earlier evaluation's would stand beside rows that they do not go with
         (wanted.out / SKETCHES / "scores.csv").unlink(missing_ok=True)
@@ -174,39 +213,68 @@ def _write_alignment(wanted: Evaluation) -> None:
         path.unlink(missing_ok=True)
         return
     frame = pd.DataFrame(alignment_errors(Task(wanted.data, "stn", wanted.aligner, device=wanted.device)))
-    seen = frame["style"].isin(wanted.data.info["recipe"]["train_styles"])
-    frame = frame.assign(method="aligner", run=wanted.aligner.root.name, condition="raw", seen=seen, data_sha256=wanted.data.sha256)
+    frame = frame.assign(
+        method=name_of(wanted.aligner),
+        run=wanted.aligner.root.name,
+        condition="raw",
+        seen=frame["style"].isin(wanted.data.seen),
+        data_sha256=wanted.data.sha256,
+    )
     write_whole(path, frame.to_csv(index=False, float_format="%.6g").encode())
 
 
 def write_results(folder: Path) -> list[Path]:
-    """Tables and the report of a results folder, from its scores and those of its ``sketches/``; gives their paths, the report's last."""
+    """Tables and the report of a results folder, from its scores and those of its ``sketches/``.
+
+    Returns their paths, the report's last.
+    """
     sketches = folder / SKETCHES if (folder / SKETCHES / "scores.csv").is_file() else None
     tables = tables_of(folder, sketches)
     return [*write_tables(folder, sketches, tables), write_report(folder, sketches, tables)]
 
 
 def _check_data(run: Run, data: Dataset) -> None:
-    """A run is tested on the data set that it was trained on, or on one without a training split. Raises InputError for another one."""
-    if run.info["data_sha256"] != data.sha256 and data.info["counts"]["train"]["pairs"]:
+    """A run is tested on the data set that it was trained on, or on one without a training split.
+
+    Raises InputError for another.
+    """
+    if run.info["data_sha256"] != data.sha256 and data.pairs("train"):
+        there = f"{run.info.get('data')}, {run.info['data_sha256'][:12]}..."
         raise InputError(
-            f"{run.root}: trained on another data set ({run.info.get('data')}, {run.info['data_sha256'][:12]}...) than {data.root} ({data.sha256[:12]}...), "
+            f"{run.root}: trained on another data set ({there}) than {data.root} ({data.sha256[:12]}...), "
             "so people it is tested on may have been trained on; evaluate it on its own, or train it again"
         )
 
 
-def _entries(wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, processes: Processes) -> Iterable[Entry]:
+def _entries(
+    wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, processes: Processes,
+) -> Iterator[Entry]:
     """Every row of the tables, its faces recovered."""
+    fixed = parts.difficulty_rows(with_training=bool(wanted.data.pairs("train")))
     for condition in wanted.conditions:
-        task = Task(data, condition, wanted.aligner, device=processes.device, quiet=wanted.quiet, processes=processes, training=wanted.data)
-        for name in difficulty_rows() if wanted.data.info["counts"]["train"]["pairs"] else ["copy"]:
-            yield Entry(name, "", condition, recover_untrained(name, task, out / "recovered"), condition == _headline("raw", wanted))
+        task = Task(
+            data, condition, wanted.aligner,
+            device=processes.device, quiet=wanted.quiet, processes=processes, training=wanted.data,
+        )
+
+        # rows that are neither trained nor optimised
+        for name in fixed:
+            folder = recover_untrained(name, task, out / "recovered")
+            headline = _headline(parts.trainable(name).method.headline, wanted)
+            yield Entry(name, "", condition, folder, headline=condition == headline)
+
+        # runs; an aligner's recovers no faces
         for run in runs:
-            module, _ = load_method(run.method)
-            if not getattr(module, "TABLE_ROW", True):
+            part = parts.trainable(run.method)
+            if part.aligns:
                 continue
-            headline = _headline(getattr(module, "HEADLINE", "raw"), wanted)
-            yield Entry(Path(run.method).stem, run.root.name, condition, recover_split(run, task), condition == headline, _note(run, module))
+            headline = _headline(part.method.headline, wanted)
+            folder = recover_split(run, task)
+            yield Entry(
+                name_of(run), run.root.name, condition, folder, condition == headline, _note(run, part)
+            )
+
+    # faces that other systems recovered
     for name, pictures in wanted.recovered if data is wanted.data else ():
         folder = out / "recovered" / name / "given"
         if processes.first:
@@ -215,14 +283,15 @@ def _entries(wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, proc
         yield Entry(name, pictures.name, "given", folder)
 
 
-def _note(run: Run, module: ModuleType) -> str:
-    """What a reader of the tables must know of a run: how far it is, its method's own words, and those on its features."""
-    step, steps = run.progress("last")
-    parts = [
-        f"stands at step {step} of {steps}" if step < steps else "", getattr(module, "VARIANT_NOTES", {}).get(run.method, ""),
-        getattr(module, "NOTE", "") if run.info["config"].get("features") != "vgg19" else "",
-    ]
-    return "; ".join(part for part in parts if part)
+def _note(run: Run, part: Part) -> str:
+    """What a reader of the tables must know of a run: how far it is, and its method's own words."""
+    config: Any = part.declared.config(**run.info["config"])
+    notes = list(part.method.notes(config))
+    if part.use == "trained":
+        step, steps = run.progress("last")
+        if step < steps:
+            notes.insert(0, f"stands at step {step} of {steps}")
+    return "; ".join(notes)
 
 
 def _headline(condition: str, wanted: Evaluation) -> str:

@@ -1,4 +1,7 @@
-"""Small real inputs that the tests share: rendered faces as photographs, a miniature CelebA, a tiny data set. All offline, all made here."""
+"""Small real inputs that the tests share: rendered faces as photographs, a miniature CelebA, a tiny data set.
+
+All offline, all made here.
+"""
 
 import json
 import os
@@ -14,15 +17,36 @@ from PIL import Image
 
 from ifrp_bench.cli import cli
 from ifrp_bench.sources.procedural import draw_traits, render
-from ifrp_bench.warp import TEMPLATE_PX
+from ifrp_bench.ground.warp import TEMPLATE_PX
 
-TINY = ("--set", "train_faces=6", "--set", "val_faces=2", "--set", "test_faces=3", "--set", "stylize_px=128", "--set", "shard_pairs=9")
-CARD: dict[str, Any] = {"name": "pixels", "height_px": 14, "width_px": 12, "mean": 127.5, "std": 128.0, "template": (TEMPLATE_PX / 12 - [1.2, 3.0]).tolist()}
+TINY = (
+    "--set",
+    "train_faces=6",
+    "--set",
+    "val_faces=2",
+    "--set",
+    "test_faces=3",
+    "--set",
+    "stylize_px=128",
+    "--set",
+    "shard_pairs=9",
+)
+CARD: dict[str, Any] = {
+    "name": "pixels",
+    "height_px": 14,
+    "width_px": 12,
+    "mean": 127.5,
+    "std": 128.0,
+    "template": (TEMPLATE_PX / 12 - [1.2, 3.0]).tolist(),
+}
 TINY_COUNTS = {"train": 18, "val": 6, "test": 24}
 
 
 def run(*arguments: object, exit_code: int = 0) -> str:
-    """Run the command line in this process and give what it printed; a traceback or another exit code fails the test."""
+    """Run the command line in this process and give what it printed.
+
+    A traceback or another exit code fails the test.
+    """
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -38,17 +62,23 @@ def hashes(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def frames() -> np.ndarray:
     """Twelve rendered faces, three pictures each of four people, uint8 (12, 218, 178, 3)."""
-    return np.concatenate([render([draw_traits(7, person, picture)]) for person in range(4) for picture in range(3)])
+    return np.concatenate(
+        [render([draw_traits(7, person, picture)]) for person in range(4) for picture in range(3)]
+    )
 
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory, frames: np.ndarray) -> Path:
-    """A folder of photographs in LFW's layout: the rendered faces, larger than the frame, off centre, turned a little."""
+    """A folder of photographs in LFW's layout: the rendered faces,
+    larger than the frame, off centre, turned a little.
+    """
     root = tmp_path_factory.mktemp("photographs")
     for number, frame in enumerate(frames):
         folder = root / f"Person_{number // 3}"
         folder.mkdir(exist_ok=True)
-        turned = Image.fromarray(frame).rotate(3 * (number % 3 - 1), Image.Resampling.BICUBIC, fillcolor=(90, 90, 90))
+        turned = Image.fromarray(frame).rotate(
+            3 * (number % 3 - 1), Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)
+        )
         canvas = Image.new("RGB", (300, 320), (90, 90, 90))
         canvas.paste(turned.resize((214, 262), Image.Resampling.BICUBIC), (30 + 4 * (number % 3), 40))
         canvas.save(folder / f"Person_{number // 3}_{number % 3:04d}.jpg", quality=95)
@@ -57,26 +87,42 @@ def photographs(tmp_path_factory: pytest.TempPathFactory, frames: np.ndarray) ->
 
 @pytest.fixture(scope="session")
 def celeba(tmp_path_factory: pytest.TempPathFactory, frames: np.ndarray) -> Path:
-    """A miniature CelebA in the published layout: twelve pictures of four people, two trained on, one validated, one tested."""
+    """A miniature CelebA in the published layout: twelve pictures of four
+    people, two trained on, one validated, one tested.
+    """
     root = tmp_path_factory.mktemp("celeba")
     (root / "img_align_celeba").mkdir()
     names = [f"{number + 1:06d}.jpg" for number in range(len(frames))]
     for name, frame in zip(names, frames):
         Image.fromarray(frame).save(root / "img_align_celeba" / name, quality=95)
     people = [number // 3 for number in range(len(frames))]
-    (root / "identity_CelebA.txt").write_text("".join(f"{name} {100 + person}\n" for name, person in zip(names, people)))
-    (root / "list_eval_partition.txt").write_text("".join(f"{name} {max(person - 1, 0)}\n" for name, person in zip(names, people)))
+    (root / "identity_CelebA.txt").write_text(
+        "".join(f"{name} {100 + person}\n" for name, person in zip(names, people))
+    )
+    (root / "list_eval_partition.txt").write_text(
+        "".join(f"{name} {max(person - 1, 0)}\n" for name, person in zip(names, people))
+    )
     rows = [f"{name}  {-1} {1 if number == 4 else -1}" for number, name in enumerate(names)]
-    (root / "list_attr_celeba.txt").write_text("\n".join([str(len(names)), "Blurry Eyeglasses", *rows]) + "\n")
+    (root / "list_attr_celeba.txt").write_text(
+        "\n".join([str(len(names)), "Blurry Eyeglasses", *rows]) + "\n"
+    )
     points = "69 111 108 111 88 135 71 152 105 152"
-    columns = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
-    (root / "list_landmarks_align_celeba.txt").write_text("\n".join([str(len(names)), columns, *(f"{name} {points}" for name in names)]) + "\n")
+    columns = (
+        "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x"
+        " rightmouth_y"
+    )
+    (root / "list_landmarks_align_celeba.txt").write_text(
+        "\n".join([str(len(names)), columns, *(f"{name} {points}" for name in names)]) + "\n"
+    )
     return root
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny finished data set of rendered faces, made in this process. Tests that change it work on a copy."""
+    """A tiny finished data set of rendered faces, made in this process.
+
+    Tests that change it work on a copy.
+    """
     out = tmp_path_factory.mktemp("tiny") / "data"
     run("synth", "demo", *TINY, "--out", out, "--workers", 0, "--quiet")
     return out
@@ -88,10 +134,18 @@ def pixels(tmp_path: Path) -> Path:
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["faces"], ["embedding"])], "pixels",
-        [helper.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, ["n", 3, CARD["height_px"], CARD["width_px"]])],
+        [helper.make_node("Flatten", ["faces"], ["embedding"])],
+        "pixels",
+        [
+            helper.make_tensor_value_info(
+                "faces", onnx.TensorProto.FLOAT, ["n", 3, CARD["height_px"], CARD["width_px"]]
+            )
+        ],
         [helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["n", 3 * 14 * 12])],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "pixels.onnx"))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(tmp_path / "pixels.onnx"),
+    )
     (tmp_path / "pixels.json").write_text(json.dumps(CARD))
     return tmp_path / "pixels.onnx"

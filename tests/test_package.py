@@ -1,4 +1,6 @@
-"""What people install: the wheel holds styles and manifests, and works from a folder that knows nothing of the repository."""
+"""What people install: the wheel holds styles and manifests, and works
+from a folder that knows nothing of the repository.
+"""
 
 import os
 import subprocess
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ifrp_bench.stylize import NAMES
+from ifrp_bench.data.styles import NAMES
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent
@@ -18,13 +20,27 @@ ROOT = Path(__file__).parent.parent
 def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     source = tmp_path_factory.mktemp("source") / "repository"
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.split(b"\0")
     for name in filter(None, files):   # a copy, so that building leaves no traces in the tree
         target = source / os.fsdecode(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / os.fsdecode(name)).is_file():
             target.write_bytes((ROOT / os.fsdecode(name)).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(out), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(out),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
@@ -32,19 +48,49 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_styles_manifests_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for style in NAMES:
-        assert f"ifrp_bench/styles/{style}/net.safetensors" in names and f"ifrp_bench/styles/{style}/card.toml" in names
-    assert "ifrp_bench/nets/features/net.safetensors" in names and "ifrp_bench/nets/features/card.toml" in names
-    assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(name.endswith("LICENSE") for name in names)
-    assert not [name for name in names if name.startswith(("tests", "benchmarks")) or name.endswith((".jpg", ".h5"))]
+        assert (
+            f"ifrp_bench/styles/{style}/net.safetensors" in names
+            and f"ifrp_bench/styles/{style}/card.toml" in names
+        )
+    assert (
+        "ifrp_bench/nets/features/net.safetensors" in names and "ifrp_bench/nets/features/card.toml" in names
+    )
+    assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(
+        name.endswith("LICENSE") for name in names
+    )
+    assert not [
+        name for name in names if name.startswith(("tests", "benchmarks")) or name.endswith((".jpg", ".h5"))
+    ]
 
 
 def test_synth_runs_from_the_installed_wheel(wheel, tmp_path):
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     environment = os.environ | {"PYTHONPATH": str(site)}
-    where = "import ifrp_bench, ifrp_bench.stylize as s; print(ifrp_bench.__file__); print(s.package_folder('styles'))"
-    places = subprocess.run([sys.executable, "-c", where], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    where = (
+        "import ifrp_bench, ifrp_bench.data.styles as s; print(ifrp_bench.__file__);"
+        " print(s.package_folder('styles'))"
+    )
+    places = subprocess.run(
+        [sys.executable, "-c", where],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     assert all(Path(place).is_relative_to(site) for place in places), places
     command = [sys.executable, "-m", "ifrp_bench", "synth", "demo", *TINY, "--workers", "0", "--quiet"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)

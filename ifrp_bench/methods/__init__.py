@@ -1,30 +1,33 @@
-"""Methods that recover real faces from stylized ones, one module each; its name is the name on the command line and in the tables.
+"""Methods that recover real faces from stylized ones, one module each; its name is the name on the command
+line and in the tables.
 
-A module has a frozen ``Config`` (every default with its origin), ``build(config, setup)``, ``PRESETS`` (settings by name, of the loop and of
-``Config``), and says whether it is ``PAIRED`` and ``TRAINABLE``. It may have ``VARIANTS`` (ablations: settings under a name of their own), ``ALIGNED`` (it
-is trained on SFs brought upright with their stored warps), ``OPTIMISED`` (not trained, it optimises each face when it is used: the name of the setting that
-says for how many steps), ``HEADLINE`` (the condition under which it stands in a paper's tables, ``raw`` if nothing is said), ``VARIANT_NOTES`` and ``NOTE``
-(what the tables' readers must know of a variant, and of features other than the paper's) and ``TABLE_ROW`` (False: it
-recovers no faces). A method does not know the loop that trains it.
+A module ends with its declaration ``METHOD = Method(Config, build, ...)``: a frozen configuration (every
+default with its origin), what builds the method from it, and what it is. An aligner, which brings SFs upright
+for other methods and recovers nothing, is a part of its own kind and ends with ``ALIGNER``. What is built is
+a ``Recoverer``; it does not know the loop that trains it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.precision import autocast
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.precision import autocast
+
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A batch: stylized and real faces, float32 (N, 3, H, W) in [0, 1], channels_last in memory, and how the one was misaligned.
+    """A batch: stylized and real faces, float32 (N, 3, H, W) in [0, 1], channels_last in memory, and how the
+    one was misaligned.
 
-    ``warp`` is float32 (N, 2, 3): coordinates of the RF to those of the SF, both in [-1, 1] from the first pixel's centre to the last's: what
-    ``F.affine_grid(..., align_corners=True)`` takes to bring the SF upright.
+    ``warp`` is float32 (N, 2, 3): coordinates of the RF to those of the SF, both in [-1, 1] from the first
+    pixel's centre to the last's: what ``F.affine_grid(..., align_corners=True)`` takes to bring the SF
+    upright.
     """
 
     stylized: Tensor
@@ -32,8 +35,8 @@ class Pairs:
     warp: Tensor
 
 
-def as_it_is(thing: Any) -> Any:
-    """Nothing to compile, nothing to prepare."""
+def unchanged(thing: Any) -> Any:
+    """The thing itself: nothing to compile, nothing to prepare."""
     return thing
 
 
@@ -42,7 +45,9 @@ def alone(tensors: Iterable[Tensor]) -> None:
 
 
 class Training(Protocol):
-    """The training split as uint8 pictures (``batches.Split`` is one), for methods that look into it without being trained."""
+    """The training split as uint8 pictures (``data.split.Split`` is one),
+    for methods that look into it without being trained.
+    """
 
     @property
     def stylized(self) -> Tensor:
@@ -67,46 +72,61 @@ class Training(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """What the loop gives a method to be built with.
+    """What a method is built with, beside its configuration.
 
-    ``steps`` is the length of the whole training, which schedules are stretched over. ``compile`` makes a function fast (or gives it back),
-    ``average`` brings tensors to their mean over all processes in place (nothing in a single one): gradients before an update, and losses
-    that decide something; ``prepare`` lets batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on,
-    ``training`` the training split for methods that are not trained.
+    ``steps`` is the length of the whole training, which schedules are stretched over. ``compile`` makes a
+    function fast (or returns it), ``average`` brings tensors to their mean over all processes in place
+    (nothing in a single one): gradients before an update, and losses that decide something; ``prepare`` lets
+    batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on,
+    ``training`` the training split for methods that look into it.
     """
 
     device: str = "cpu"
     steps: int = 1
     seed: int = 0
-    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = as_it_is
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = unchanged
     average: Callable[[Iterable[Tensor]], None] = alone
-    prepare: Callable[[nn.Module], nn.Module] = as_it_is
+    prepare: Callable[[nn.Module], nn.Module] = unchanged
     validation: Pairs | None = None
     training: Training | None = None
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 where it is faster. Enter it anew in every step: it keeps its copies of the weights until it is left."""
+        """bfloat16 where it is faster.
+
+        Enter it anew in every step: it keeps its copies of the weights until it is left.
+        """
         return autocast(self.device)
 
-    def place(self, network: nn.Module, memory_format: torch.memory_format = torch.channels_last) -> nn.Module:
-        """The network on the device, channels_last unless it is measured to be slower so, ready for several processes."""
-        return self.prepare(network).to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+    def place(
+        self, network: nn.Module, memory_format: torch.memory_format = torch.channels_last
+    ) -> nn.Module:
+        """The network on the device, channels_last unless it is measured
+        to be slower so, ready for several processes.
+        """
+        prepared: Any = self.prepare(network)
+        return prepared.to(self.device, memory_format=memory_format)  # type: ignore[no-any-return]
 
 
-class Method(Protocol):
-    """Faces are float32 (N, 3, H, W) in [0, 1]; a method converts inside if it wants another range.
+class Recoverer(Protocol):
+    """A built method.
 
-    A method that is one network in use may also have ``inference()``: a frozen module, faces to faces, which is what ``export`` writes.
+    Faces are float32 (N, 3, H, W) in [0, 1]; a method converts inside if it wants another range.
     """
 
-    network: nn.Module | None   # the one that destylizes, for averaging its weights; None for a method without
+    @property
+    def network(self) -> nn.Module | None:
+        """The one that recovers, for averaging its weights; None for a method without."""
+        ...
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
         """One update; named losses, left on the device."""
         ...
 
-    def destylize(self, stylized: Tensor) -> Tensor:
-        """Recovered faces, same shape and range."""
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
+        """Recovered faces, same shape and range.
+
+        ``real`` is for methods that are declared to leak; others do not look at it.
+        """
         ...
 
     def state(self) -> dict[str, Any]:
@@ -118,32 +138,160 @@ class Method(Protocol):
         ...
 
 
+class Growing(Recoverer, Protocol):
+    """A method whose steps become dearer as it grows."""
+
+    def at(self, done: int) -> None:
+        """Stand where ``done`` steps of the training are done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training in which every step costs the same: a
+    step in its middle, and its share of all steps.
+    """
+
+    middle: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration of a method with a name, a title and a row of its own: an ablation, an oracle."""
+
+    title: str
+    settings: Settings
+    row: int = 0
+    reported: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What the declarations of methods and aligners have in common.
+
+    ``config`` is a frozen dataclass, ``build`` makes a ``Recoverer`` of it. ``presets`` are settings by name,
+    of the training loop and of ``config``. ``shown_loss`` stands in the progress bar. ``stages`` is for a
+    method that grows: the stages of a training of so many steps.
+    """
+
+    config: type
+    build: Callable[[Any, Setup], Recoverer]
+    presets: Mapping[str, Settings] = field(default_factory=dict, kw_only=True)
+    shown_loss: str = field(default="pixel", kw_only=True)
+    stages: Callable[[Any, int], Sequence[Stage]] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Method(Trainable):
+    """The declaration of a method: ``METHOD`` at the end of its module.
+
+    * ``use``: ``trained``; ``optimised`` for each face when it is used (``steps_setting`` names the setting
+      that says for how many steps); ``fixed``: neither, a row that says how hard a data set is;
+    * ``sees``: whether it is trained on SFs as they are (``raw``) or brought ``upright`` with their stored
+      warps;
+    * ``paired``: whether it learns from pairs, or from SFs and RFs of different people;
+    * ``headline``: the condition under which it stands in a paper's tables;
+    * ``needs_training``: it looks into the training split when it is used;
+    * ``leaks``: whether, so configured, it is shown the real face that it is to recover;
+    * ``notes``: what a reader of the tables must know of it, so configured;
+    * ``variants``: configurations with rows of their own;
+    * ``row``: its place in a paper's table, 0 for one that is not in it; ``reported``: the paper's values, by
+      column;
+    * ``exports``: a frozen module, faces to faces, of the built method; None for one that is no network of
+      its own.
+    """
+
+    use: Literal["trained", "optimised", "fixed"] = field(default="trained", kw_only=True)
+    sees: Literal["raw", "upright"] = field(default="raw", kw_only=True)
+    paired: bool = field(default=True, kw_only=True)
+    headline: Literal["raw", "stn", "oracle"] = field(default="raw", kw_only=True)
+    steps_setting: str = field(default="", kw_only=True)
+    needs_training: bool = field(default=False, kw_only=True)
+    leaks: Callable[[Any], bool] = field(default=lambda config: False, kw_only=True)
+    notes: Callable[[Any], Sequence[str]] = field(default=lambda config: (), kw_only=True)
+    variants: Mapping[str, Variant] = field(default_factory=dict, kw_only=True)
+    row: int = field(default=0, kw_only=True)
+    reported: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    exports: Callable[[Any], nn.Module] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Aligner(Trainable):
+    """The declaration of an aligner: ``ALIGNER`` at the end of its module.
+
+    It is trained on raw pairs like a method; what it recovers is the SF brought upright, and ``maps`` are the
+    maps that it found.
+    """
+
+    maps: Callable[[Any, Tensor], Tensor] = field(kw_only=True)
+
+
+# The columns of the paper's Tables 1 and 2, in which methods declare what it reports of them
+REPORTED_COLUMNS = (
+    "psnr seen", "ssim seen", "psnr unseen", "ssim unseen", "psnr sketches", "ssim sketches",
+    "frr seen", "frr unseen", "frr sketches", "fcr",
+)
+
+
+def reported(*values: float) -> dict[str, float]:
+    """The paper's values in the order of its Tables 1 and 2 (WACV 2018), by column.
+
+    Those at the end may be missing.
+    """
+    return dict(zip(REPORTED_COLUMNS, values))
+
+
+def adam(network: nn.Module, learning_rate: float, beta1: float = 0.9) -> torch.optim.Optimizer:
+    """Adam over a network's parameters, fused: one pass over weights and moments a step, on a CPU too."""
+    return torch.optim.Adam(network.parameters(), learning_rate, (beta1, 0.999), fused=True)
+
+
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
-    """Take up ``optimizer.state_dict()["state"]``, every moment laid out in memory as its parameter: fused kernels go through both as they lie."""
+    """Take up ``optimizer.state_dict()["state"]``, every moment laid out in memory as its parameter.
+
+    Fused kernels go through both as they lie: moments of another layout are applied to the wrong weights
+    without a word.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    laid_out = {
-        number: {
-            name: torch.empty_like(parameters[number]).copy_(value) if isinstance(value, Tensor) and value.shape == parameters[number].shape else value
-            for name, value in values.items()
-        } for number, values in state.items()
-    }
+
+    def laid_out(value: Any, parameter: Tensor) -> Any:
+        if not isinstance(value, Tensor) or value.shape != parameter.shape:
+            return value
+        return torch.empty_like(parameter).copy_(value)
+
+    # moments are as large as their parameter and take its layout; step counts are numbers and stay as they
+    # are
     with torch.no_grad():
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": laid_out})
+        moments = {
+            number: {name: laid_out(value, parameters[number]) for name, value in values.items()}
+            for number, values in state.items()
+        }
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 
 class Learner:
-    """Networks and optimisers by name: what methods that are trained have in common. ``done`` counts the steps that schedules go by."""
+    """Networks and optimisers by name: what methods that are trained have in common.
 
-    def __init__(self, setup: Setup, networks: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]) -> None:
+    ``done`` counts the steps that schedules go by.
+    """
+
+    def __init__(
+        self, setup: Setup, networks: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer],
+    ) -> None:
         self.setup, self.networks, self.optimizers = setup, networks, optimizers
         self.done = 0
 
     def update(self, name: str, loss: Tensor) -> None:
-        """One update of a named optimiser's parameters by a loss; gradients are averaged over the processes."""
+        """One update of a named optimiser's parameters by a loss; gradients are averaged over the processes.
+        """
         optimizer = self.optimizers[name]
         optimizer.zero_grad()
         loss.backward()
-        self.setup.average(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+
+        # several processes bring their gradients to the mean: the update is that of the whole batch
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.setup.average(p.grad for p in parameters if p.grad is not None)
         optimizer.step()
 
     def set_learning_rate(self, rate: float) -> None:
@@ -151,6 +299,10 @@ class Learner:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def at(self, done: int) -> None:
+        """Stand where ``done`` steps of the training are done."""
+        self.done = done
 
     @property
     def part(self) -> float:
@@ -161,16 +313,20 @@ class Learner:
         """Weights, running statistics, optimisers and the counter."""
         return {
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
-            "optimizers": {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()}, "done": self.done,
+            "optimizers": {
+                name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()
+            },
+            "done": self.done,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``."""
+        # weights and statistics first: optimisers lay their moments out as the weights lie
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, state["optimizers"][name])
-        self.done = state["done"]
+        self.at(state["done"])
 
 
 def to_unit(faces: Tensor) -> Tensor:
@@ -185,16 +341,13 @@ def training_of(setup: Setup, method: str) -> Training:
     return setup.training
 
 
-class Fixed:
-    """A method that is not trained: a function of stylized faces."""
+class Untrained:
+    """What methods that are not trained have in common."""
 
-    network = None
-
-    def __init__(self, recover: Callable[[Tensor], Tensor]) -> None:
-        self.destylize = recover
+    network: nn.Module | None = None
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
-        """There is nothing to train."""
+        """There is nothing to train: raises InputError."""
         raise InputError("this method is not trained; `ifrp-bench eval` evaluates it as it is")
 
     def state(self) -> dict[str, Any]:
@@ -203,3 +356,14 @@ class Fixed:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Nothing to take up."""
+
+
+class Fixed(Untrained):
+    """A method that is a function of stylized faces alone."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
+        """What the function makes of the stylized faces."""
+        return self.function(stylized)

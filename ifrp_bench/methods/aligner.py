@@ -1,6 +1,7 @@
-"""The aligner of the condition ``stn``: an STN1 that is told the misalignment, trained on the same pairs, so that methods without STNs get upright faces.
+"""The aligner of the condition ``stn``: an STN1 that is told the misalignment, trained on the same pairs.
 
-The paper aligns the baselines' inputs "via STN network" and says no more; the network and its loss are inferred. ``destylize`` gives the SF upright.
+It gives methods without STNs upright faces. The paper aligns the baselines' inputs "via STN network" and says
+no more; the network and its loss are inferred. What it "recovers" is the SF upright.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifrp_bench.methods import Learner, Pairs, Setup
+from ifrp_bench.ground.warp import WINDOW_PX
+from ifrp_bench.methods import Aligner, Learner, Pairs, Setup, adam
 from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, misplacement, transform
-from ifrp_bench.warp import WINDOW_PX
 
-PAIRED = TRAINABLE = True
-TABLE_ROW = False   # it recovers nothing
 SLOPE = 0.2
 
 
@@ -26,25 +25,31 @@ class Config:
     channels: int = 32   # of the features that STN1 reads, at 64x64 as in SRN
 
 
+TOGETHER = {"mirror": True, "colour_maps": 0.5}   # [O] augmentation of every preset
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"epochs": 20, "mirror": True, "colour_maps": 0.5},
-    "short": {"epochs": 10, "mirror": True, "colour_maps": 0.5},
-    "cpu": {"steps": 2500, "batch_size": 32, "mirror": True, "colour_maps": 0.5},
-    "smoke": {"steps": 300, "batch_size": 32, "mirror": True, "colour_maps": 0.5, "validations": 2},
+    "paper": {"epochs": 20} | TOGETHER,
+    "short": {"epochs": 10} | TOGETHER,
+    "cpu": {"steps": 2500, "batch_size": 32} | TOGETHER,
+    "smoke": {"steps": 300, "batch_size": 32, "validations": 2} | TOGETHER,
 }
 
 
 class Network(nn.Module):
     """SFs (N, 3, 128, 128) in [0, 1] to the map that brings each upright, (N, 2, 3) as ``Pairs.warp``.
 
-    SRN's first two layers (5x5, batch normalisation, LeakyReLU) and STN1's localisation net, whose angle, scale and shifts are those of a similarity in
-    CelebA's frame, where the window is 107x133.
+    SRN's first two layers (5x5, batch normalisation, LeakyReLU) and STN1's localisation net, whose angle,
+    scale and shifts are those of a similarity in CelebA's frame, where the window is 107x133.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.BatchNorm2d(16), nn.LeakyReLU(SLOPE), nn.MaxPool2d(2))
-        self.second = nn.Sequential(nn.Conv2d(16, channels, 5, padding=2), nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE))
+        # e1 and e2 of SRN, to the features that STN1 reads
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 16, 5, padding=2), nn.BatchNorm2d(16), nn.LeakyReLU(SLOPE), nn.MaxPool2d(2),
+        )   # (N, 16, 64, 64)
+        self.second = nn.Sequential(
+            nn.Conv2d(16, channels, 5, padding=2), nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE),
+        )   # (N, channels, 64, 64)
         self.stn = SpatialTransformer(channels, LOCALISATION[32, 64])
 
     def forward(self, stylized: Tensor) -> Tensor:
@@ -52,28 +57,35 @@ class Network(nn.Module):
 
 
 def frame_maps(parameters: Tensor) -> Tensor:
-    """(N, 4) angle (radians), scale, shift, shift (half-sides) to (N, 2, 3): a similarity of the 107x133 window in coordinates in [-1, 1]."""
+    """(N, 4) angle (radians), scale, shift, shift (half-sides) to (N, 2, 3): a similarity of the 107x133
+    window in coordinates in [-1, 1].
+    """
     angle, scale, right, down = parameters.unbind(1)
     cos, sin = scale * angle.cos(), scale * angle.sin()
+
+    # the window is resized to a square: what is a rotation in the frame is sheared by its aspect here
     aspect = WINDOW_PX[3] / WINDOW_PX[2]
     return torch.stack([cos, sin * aspect, right, -sin / aspect, cos, down], 1).view(-1, 2, 3)
 
 
-class Aligner(Learner):
+class AligningSTN(Learner):
     """The method in training. ``build`` makes it."""
 
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         torch.manual_seed(setup.seed)
         self.network = setup.place(Network(config.channels))
-        optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
+        optimizer = adam(self.network, config.learning_rate)
         super().__init__(setup, {"aligner": self.network}, {"aligner": optimizer})
         self.find = setup.compile(self.network)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
         """One update towards the stored misalignment."""
+        # constant for half of the training, then along a line to 0
         self.set_learning_rate(self.config.learning_rate * min(1.0, 2 * (1 - self.part)))
         self.network.train()
+
+        # where it would take the points of the picture, against where they belong
         with self.setup.autocast():
             found = self.find(batch.stylized)
         loss = misplacement(found, batch.warp)
@@ -87,11 +99,14 @@ class Aligner(Learner):
         return self.network.eval()(stylized).float()   # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def destylize(self, stylized: Tensor) -> Tensor:
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
         """The SFs brought upright, black where they show nothing."""
         return transform(stylized, self.maps(stylized)).clamp(0, 1)
 
 
-def build(config: Config, setup: Setup) -> Aligner:
-    """The method, ready for its first step."""
-    return Aligner(config, setup)
+def build(config: Config, setup: Setup) -> AligningSTN:
+    """The aligner, ready for its first step."""
+    return AligningSTN(config, setup)
+
+
+ALIGNER = Aligner(Config, build, presets=PRESETS, shown_loss="misplacement", maps=AligningSTN.maps)

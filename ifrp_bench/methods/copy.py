@@ -1,14 +1,12 @@
 """The stylized face itself: what a method that has learned nothing gives. A difficulty row of every table.
 
-Under the condition ``raw`` it says how hard the data set is, under ``oracle`` how much of a face the styles leave.
+Under the condition ``raw`` it says how hard the data set is, under ``oracle`` how much of a face the styles
+leave.
 """
 
 from dataclasses import dataclass
 
-from ifrp_bench.methods import Fixed, Setup
-
-PAIRED = True
-TRAINABLE = False
+from ifrp_bench.methods import Fixed, Method, Setup, unchanged
 
 
 @dataclass(frozen=True)
@@ -18,4 +16,7 @@ class Config:
 
 def build(config: Config, setup: Setup) -> Fixed:
     """The method."""
-    return Fixed(lambda stylized: stylized)
+    return Fixed(unchanged)
+
+
+METHOD = Method(Config, build, use="fixed")

@@ -1,5 +1,7 @@
-"""CycleGAN (Zhu, Park, Isola, Efros, ICCV 2017), retrained for destylization: unpaired by construction, the stylized faces of one half of the people
-and the real faces of the other. Marks: [P] CycleGAN's paper, [C] its release, [I] inferred, [O] our option.
+"""CycleGAN (Zhu, Park, Isola, Efros, ICCV 2017), retrained for destylization.
+
+Unpaired by construction: the stylized faces of one half of the people and the real faces of the other. Marks:
+[P] CycleGAN's paper, [C] its release, [I] inferred, [O] our option.
 """
 
 from dataclasses import dataclass
@@ -10,14 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifrp_bench.methods import Learner, Pairs, Setup, to_unit
-from ifrp_bench.nets.image_pool import ImagePool
+from ifrp_bench.ground.draws import generator
+from ifrp_bench.methods import Learner, Method, Pairs, Setup, reported, to_unit
 from ifrp_bench.nets.patchgan import PatchGAN, least_squares, linear_decay, normal_weights
 from ifrp_bench.nets.transformer import reflect_pad
-
-PAIRED = False
-TRAINABLE = ALIGNED = True
-HEADLINE = "stn"
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Config:
     width: int = 64   # [P]
     blocks: int = 6   # [P] for 128x128
     cycle_weight: float = 10.0   # [P]
-    identity_weight: float = 0.0   # [I] half of the cycle weight in the release's painting-to-photograph models
+    # [I] half of the cycle weight in the release's painting-to-photograph models
+    identity_weight: float = 0.0
     pool: int = 50   # [P]
     learning_rate: float = 2e-4   # [P]; constant for half of the training, then along a line to 0
     beta1: float = 0.5   # [P]
@@ -36,8 +35,10 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 30, "batch_size": 1},   # [I] as long as pix2pix
     "short": {"epochs": 6, "batch_size": 4},
-    "cpu": {"steps": 500, "batch_size": 2, "ema": 0.99, "validations": 8},   # a validation takes as long as a dozen steps
-    "smoke": {"steps": 24, "batch_size": 2, "width": 32, "validations": 2},   # half the width, for the demo's time
+    # a validation takes as long as a dozen steps
+    "cpu": {"steps": 500, "batch_size": 2, "ema": 0.99, "validations": 8},
+    # half the width, for the demo's time
+    "smoke": {"steps": 24, "batch_size": 2, "width": 32, "validations": 2},
 }
 
 
@@ -66,7 +67,9 @@ class Residual(nn.Module):
 
 
 class Generator(nn.Module):
-    """c7s1-64, d128, d256, R256 x 6, u128, u64, c7s1-3 [P]: pictures in [-1, 1] to pictures in [-1, 1]. 7.84 M parameters."""
+    """c7s1-64, d128, d256, R256 x 6, u128, u64, c7s1-3 [P]: pictures in
+    [-1, 1] to pictures in [-1, 1]. 7.84 M parameters.
+    """
 
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
         super().__init__()
@@ -75,8 +78,11 @@ class Generator(nn.Module):
         def between(conv: nn.Module, outputs: int) -> list[nn.Module]:
             return [conv, nn.InstanceNorm2d(outputs), nn.ReLU()]
 
+        # down to a quarter of the size, the residual blocks, and up again
         self.body = nn.Sequential(
-            Padded(3, w, 7), *between(nn.Conv2d(w, 2 * w, 3, 2, 1), 2 * w), *between(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), 4 * w),
+            Padded(3, w, 7),
+            *between(nn.Conv2d(w, 2 * w, 3, 2, 1), 2 * w),
+            *between(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), 4 * w),
             *(Residual(4 * w) for _ in range(blocks)),
             *between(nn.ConvTranspose2d(4 * w, 2 * w, 3, 2, 1, output_padding=1), 2 * w),
             *between(nn.ConvTranspose2d(2 * w, w, 3, 2, 1, output_padding=1), w),
@@ -88,6 +94,57 @@ class Generator(nn.Module):
         return torch.tanh(self.last(reflect_pad(self.body(pictures), 3)).float())
 
 
+class ImagePool:
+    """Made pictures of the last steps (Shrivastava et al. 2017): a critic sees some that its generator made a
+    while ago.
+
+    Holds ``size`` pictures. Its draws are a function of the seed, its name and how many batches it has seen,
+    so a resumed run draws on; it is part of the checkpoint.
+    """
+
+    def __init__(self, size: int, seed: int, name: str) -> None:
+        self.size, self.seed, self.name = size, seed, name
+        self.pictures: Tensor | None = None   # (up to size, C, H, W)
+        self.seen = 0   # batches
+
+    def exchange(self, made: Tensor) -> Tensor:
+        """The batch (N, C, H, W) for the critic.
+
+        Until the pool is full the pictures themselves; then each with probability 1/2 is put into the pool
+        and an older one returned in its place.
+        """
+        if not self.size:
+            return made
+        draws = generator(self.seed, "pool", self.name, self.seen)
+        self.seen += 1
+        given = []
+        for picture in made:
+            # a pool that is not full takes every picture and shows it too
+            if self.pictures is None or len(self.pictures) < self.size:
+                new = picture[None].clone()
+                self.pictures = new if self.pictures is None else torch.cat([self.pictures, new])
+                given.append(picture)
+            # a full one exchanges every other, at a random place
+            elif draws.random() < 0.5:
+                place = int(draws.integers(self.size))
+                given.append(self.pictures[place].clone())
+                self.pictures[place] = picture
+            else:
+                given.append(picture)
+        return torch.stack(given)
+
+    def state(self) -> dict[str, Any]:
+        """Its pictures and its count."""
+        return {"seen": self.seen} | (
+            {"pictures": self.pictures.clone()} if self.pictures is not None else {}
+        )
+
+    def restore(self, state: dict[str, Any], device: str) -> None:
+        """Take up a ``state``."""
+        self.seen = state["seen"]
+        self.pictures = state["pictures"].to(device, copy=True) if "pictures" in state else None
+
+
 class CycleGAN(Learner):
     """The method in training: two generators, two critics with pools. ``build`` makes it."""
 
@@ -95,48 +152,70 @@ class CycleGAN(Learner):
         self.config = config
         torch.manual_seed(setup.seed)
 
-        def generator() -> nn.Module:
-            return setup.place(Generator(config.width, config.blocks), torch.contiguous_format)   # instance normalisation is slow on channels_last
+        def place(network: nn.Module) -> nn.Module:
+            # instance normalisation is slow on channels_last
+            return setup.place(network, torch.contiguous_format)
 
-        def critic() -> nn.Module:
-            return setup.place(PatchGAN(3, instance=True), torch.contiguous_format)
-
-        networks = {"to_real": generator(), "to_stylized": generator(), "real_critic": critic(), "stylized_critic": critic()}
+        # two generators that undo each other, and a critic of what each makes
+        networks = {
+            "to_real": place(Generator(config.width, config.blocks)),
+            "to_stylized": place(Generator(config.width, config.blocks)),
+            "real_critic": place(PatchGAN(3, instance=True)),
+            "stylized_critic": place(PatchGAN(3, instance=True)),
+        }
         self.network = networks["to_real"]
 
         def adam(*names: str) -> torch.optim.Optimizer:
             parameters = [p for name in names for p in networks[name].parameters()]
             return torch.optim.Adam(parameters, config.learning_rate, (config.beta1, 0.999), fused=True)
 
-        super().__init__(setup, networks, {"generators": adam("to_real", "to_stylized"), "critics": adam("real_critic", "stylized_critic")})
+        super().__init__(setup, networks, {
+            "generators": adam("to_real", "to_stylized"),
+            "critics": adam("real_critic", "stylized_critic"),
+        })
         self.call = {name: setup.compile(network) for name, network in networks.items()}
+        # what each critic has been shown lately
         self.pools = {name: ImagePool(config.pool, setup.seed, name) for name in ("real", "stylized")}
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
-        """One update of both generators, then of both critics [C]. The batch's faces are of different people."""
-        config = self.config
+        """One update of both generators, then of both critics [C].
+
+        The batch's faces are of different people.
+        """
+        config, call = self.config, self.call
         self.set_learning_rate(config.learning_rate * linear_decay(self.part))
         stylized, real = (2 * faces.contiguous() - 1 for faces in (batch.stylized, batch.real))
         critics = [self.networks["real_critic"], self.networks["stylized_critic"]]
+
+        # there and back in both directions, each made picture judged; the critics' weights need no gradient
+        # now
         for critic in critics:
             critic.requires_grad_(False)
         with self.setup.autocast():
-            made_real, made_stylized = self.call["to_real"](stylized), self.call["to_stylized"](real)
-            cycles = self.call["to_stylized"](made_real), self.call["to_real"](made_stylized)
-            verdicts = self.call["real_critic"](made_real).float(), self.call["stylized_critic"](made_stylized).float()
-        losses = {"adversarial": sum_of(least_squares(verdict, True) for verdict in verdicts), "cycle": cycle_loss(cycles, (stylized, real))}
+            made_real, made_stylized = call["to_real"](stylized), call["to_stylized"](real)
+            cycles = call["to_stylized"](made_real), call["to_real"](made_stylized)
+            verdicts = call["real_critic"](made_real).float(), call["stylized_critic"](made_stylized).float()
+        losses = {
+            "adversarial": sum_of(least_squares(verdict, True) for verdict in verdicts),
+            "cycle": cycle_loss(cycles, (stylized, real)),
+        }
         total = losses["adversarial"] + config.cycle_weight * losses["cycle"]
+
+        # what is real already is to stay as it is, where asked for
         if config.identity_weight:
             with self.setup.autocast():
-                kept = self.call["to_real"](real), self.call["to_stylized"](stylized)
+                kept = call["to_real"](real), call["to_stylized"](stylized)
             losses["identity"] = cycle_loss(kept, (real, stylized))
             total = total + config.cycle_weight * config.identity_weight * losses["identity"]
         self.update("generators", total)
+
+        # the critics learn from pictures made now and a while ago
         for critic in critics:
             critic.requires_grad_(True)
-        losses["critics"] = sum_of(
-            self._criticise(name, original, made.detach()) for name, original, made in (("real", real, made_real), ("stylized", stylized, made_stylized))
-        )
+        losses["critics"] = sum_of([
+            self._criticise("real", real, made_real.detach()),
+            self._criticise("stylized", stylized, made_stylized.detach()),
+        ])
         self.update("critics", losses["critics"])
         self.done += 1
         return {name: value.detach() for name, value in losses.items()}
@@ -159,13 +238,15 @@ class CycleGAN(Learner):
             pool.restore(state["pools"][name], self.setup.device)
 
     @torch.no_grad()
-    def destylize(self, stylized: Tensor) -> Tensor:
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
         """Through the generator of real faces."""
         return to_unit(self.network(2 * stylized.contiguous() - 1))
 
 
 def cycle_loss(returned: tuple[Tensor, Tensor], originals: tuple[Tensor, Tensor]) -> Tensor:
-    """Mean absolute difference of pictures that went there and back, summed over both directions [P equation 2]."""
+    """Mean absolute difference of pictures that went there and back,
+    summed over both directions [P equation 2].
+    """
     return sum_of(F.l1_loss(one, other) for one, other in zip(returned, originals))
 
 
@@ -177,3 +258,15 @@ def sum_of(losses: Any) -> Tensor:
 def build(config: Config, setup: Setup) -> CycleGAN:
     """The method, ready for its first step."""
     return CycleGAN(config, setup)
+
+
+METHOD = Method(
+    Config, build,
+    sees="upright",
+    paired=False,
+    headline="stn",
+    presets=PRESETS,
+    shown_loss="cycle",
+    row=60,
+    reported=reported(19.584, 0.78, 18.99, 0.77, 19.60, 0.77, 1.07, 0.68, 0.70, 13.32),
+)

@@ -1,5 +1,7 @@
-"""MGAN (Li and Wand, ECCV 2016: Markovian generative adversarial networks), retrained for destylization: a decoder on fixed VGG features against a
-discriminator of feature patches. Marks: [P] MGAN's paper, [C] its release, [I] inferred, [O] our option.
+"""MGAN (Li and Wand, ECCV 2016: Markovian generative adversarial networks), retrained for destylization.
+
+A decoder on fixed VGG features against a discriminator of feature patches. Marks: [P] MGAN's paper, [C] its
+release, [I] inferred, [O] our option.
 """
 
 from dataclasses import dataclass
@@ -9,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifrp_bench.methods import Learner, Pairs, Setup, to_unit
+from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
 from ifrp_bench.nets.patchgan import hinge
-from ifrp_bench.nets.vgg import Features, open_features
+from ifrp_bench.nets.vgg import Features, is_whole, open_features
 
-PAIRED = TRAINABLE = ALIGNED = True
-HEADLINE = "stn"
-NOTE = "encoder at the deepest VGG layer up to relu4_1 that the features at hand have: relu3_1 unless a whole VGG was given"
+NOTE = (
+    "encoder at the deepest VGG layer up to relu4_1 that the features at hand have: "
+    "relu3_1 unless a whole VGG was given"
+)
 ENCODED = ("relu4_1", "relu3_1")   # [P], and what a file without it has
 JUDGED = "relu3_1"   # [P]
 SLOPE = 0.2
@@ -41,13 +44,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Decoder(nn.Module):
-    """Features (N, C, h, w) to pictures in [-1, 1]: a 3x3 convolution to ``width``, then doublings (4x4, stride 2) down to 3 channels; batch normalisation
-    and ReLU between, tanh at the end. From relu4_1: 512, 256, 128, 3 [P]."""
+    """Features (N, C, h, w) to pictures in [-1, 1]: a 3x3 convolution to ``width``, then doublings (4x4,
+    stride 2) to 3 channels.
+
+    Batch normalisation and ReLU between, tanh at the end. From relu4_1: 512, 256, 128, 3 [P].
+    """
 
     def __init__(self, inputs: int, doublings: int) -> None:
         super().__init__()
         width = 64 * 2 ** doublings   # 512 from relu4_1, 256 from relu3_1
+        # one convolution at the features' own size
         layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+
+        # doublings but for the last, which gives the colours
         for _ in range(doublings - 1):
             layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU()]
             width //= 2
@@ -63,18 +72,28 @@ class Network(nn.Module):
     def __init__(self, features: Features) -> None:
         super().__init__()
         self.features = [features]   # in a list: frozen, not part of the state
+        # the paper's layer, or the deepest that the features have
         self.layer = next(layer for layer in ENCODED if layer in features.layers)
-        doublings = int(self.layer[4]) - 1
-        self.decoder = Decoder(features.convs[features.layers.index(self.layer)].out_channels, doublings)  # type: ignore[arg-type]
+        doublings = int(self.layer[4]) - 1   # relu3_1 stands after two pools
+        self.decoder = Decoder(channels_of(features, self.layer), doublings)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        # the encoder is fixed: nothing is learned behind it
         with torch.no_grad():
             encoded = self.features[0]((pictures + 1) / 2, (self.layer,))[self.layer]
         return self.decoder(encoded)   # type: ignore[no-any-return]
 
 
+def channels_of(features: Features, layer: str) -> int:
+    """How many channels a layer of the features has."""
+    return features.convs[features.layers.index(layer)].out_channels   # type: ignore[return-value]
+
+
 def patch_critic(inputs: int) -> nn.Module:
-    """relu3_1 features (N, inputs, h, w) to a score for each patch [P]: LReLU, 4x4 s2 256, BN, LReLU, 4x4 s2 512, BN, LReLU, 1x1."""
+    """relu3_1 features (N, inputs, h, w) to a score for each patch [P].
+
+    LReLU, 4x4 s2 256, BN, LReLU, 4x4 s2 512, BN, LReLU, 1x1.
+    """
     return nn.Sequential(
         nn.LeakyReLU(SLOPE), nn.Conv2d(inputs, 256, 4, 2, 1), nn.BatchNorm2d(256), nn.LeakyReLU(SLOPE),
         nn.Conv2d(256, 512, 4, 2, 1), nn.BatchNorm2d(512), nn.LeakyReLU(SLOPE), nn.Conv2d(512, 1, 1),
@@ -89,30 +108,43 @@ class MGAN(Learner):
         torch.manual_seed(setup.seed)
         self.features = open_features(config.features).to(setup.device)
         self.network = setup.place(Network(self.features))
-        self.critic = setup.place(patch_critic(self.features.convs[self.features.layers.index(JUDGED)].out_channels))  # type: ignore[arg-type]
+        self.critic = setup.place(patch_critic(channels_of(self.features, JUDGED)))
+
         networks = {"decoder": self.network, "critic": self.critic}
-        super().__init__(setup, networks, {
-            name: torch.optim.Adam(network.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True) for name, network in networks.items()
-        })
-        self.recover, self.judge = setup.compile(self.network), setup.compile(self.critic)
+        optimizers = {
+            name: adam(network, config.learning_rate, config.beta1) for name, network in networks.items()
+        }
+        super().__init__(setup, networks, optimizers)
+        self.decode, self.judge = setup.compile(self.network), setup.compile(self.critic)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
         """One update of the critic, one of the decoder."""
+        config = self.config
         real = 2 * batch.real - 1
         self.network.train()
         with self.setup.autocast():
-            recovered = self.recover(2 * batch.stylized - 1)
+            recovered = self.decode(2 * batch.stylized - 1)
+
+            # the critic looks at features of real and of recovered faces, patch by patch
             with torch.no_grad():
                 of_real = self._judged(real)
             of_recovered = self._judged(recovered)
-            scores = self.judge(of_real).float(), self.judge(of_recovered.detach()).float()
-        losses = {"critic": hinge(scores[0], True) + hinge(scores[1], False), "pixel": F.mse_loss(recovered, real)}
+            on_real, on_recovered = self.judge(of_real).float(), self.judge(of_recovered.detach()).float()
+        losses = {
+            "critic": hinge(on_real, True) + hinge(on_recovered, False),
+            "pixel": F.mse_loss(recovered, real),
+        }
         self.update("critic", losses["critic"])
+
+        # the decoder is judged by the critic that has just learned, whose weights need no gradient now
         self.critic.requires_grad_(False)
         with self.setup.autocast():
             losses["adversarial"] = -self.judge(of_recovered).float().mean()
         self.critic.requires_grad_(True)
-        self.update("decoder", self.config.pixel_weight * losses["pixel"] + self.config.adversarial_weight * losses["adversarial"])
+        self.update(
+            "decoder",
+            config.pixel_weight * losses["pixel"] + config.adversarial_weight * losses["adversarial"],
+        )
         self.done += 1
         return {name: value.detach() for name, value in losses.items()}
 
@@ -121,7 +153,7 @@ class MGAN(Learner):
         return self.features((pictures + 1) / 2, (JUDGED,))[JUDGED]
 
     @torch.no_grad()
-    def destylize(self, stylized: Tensor) -> Tensor:
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
         """Recovered faces."""
         return to_unit(self.network.eval()(2 * stylized - 1))
 
@@ -129,3 +161,14 @@ class MGAN(Learner):
 def build(config: Config, setup: Setup) -> MGAN:
     """The method, ready for its first step."""
     return MGAN(config, setup)
+
+
+METHOD = Method(
+    Config, build,
+    sees="upright",
+    headline="stn",
+    presets=PRESETS,
+    notes=lambda config: () if is_whole(config.features) else (NOTE,),
+    row=40,
+    reported=reported(20.87, 0.79, 20.21, 0.66, 21.01, 0.71, 6.97, 12.52, 17.99, 38.24),
+)

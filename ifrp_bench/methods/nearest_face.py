@@ -1,6 +1,8 @@
-"""The RF of the nearest training SF: what remembering the training set gives. A difficulty row of every table.
+"""The RF of the nearest training SF: what remembering the training set gives. A difficulty row of every
+table.
 
-Nearest is by mean squared difference of the stylized faces at 16x16, which forgives small misalignments (inferred: no paper prints this row).
+Nearest is by mean squared difference of the stylized faces at 16x16, which forgives small misalignments
+(inferred: no paper prints this row).
 """
 
 from dataclasses import dataclass
@@ -9,11 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ifrp_bench.images import as_faces
-from ifrp_bench.methods import Fixed, Setup, training_of
+from ifrp_bench.ground.images import as_faces
+from ifrp_bench.methods import Fixed, Method, Setup, training_of
 
-PAIRED = True
-TRAINABLE = False
 CHUNK = 1024   # training faces converted at a time
 
 
@@ -31,7 +31,9 @@ def build(config: Config, setup: Setup) -> Fixed:
     def small(faces: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(faces, config.size_px).flatten(1)
 
-    known = torch.cat([small(as_faces(part)) for part in training.stylized.split(CHUNK)])   # (n, 3 * size_px^2)
+    # (n, 3 * size_px^2)
+    # the training SFs, small, and their lengths, for distances by one matrix product
+    known = torch.cat([small(as_faces(part)) for part in training.stylized.split(CHUNK)])
     norms = known.square().sum(1)
 
     def recover(stylized: Tensor) -> Tensor:
@@ -39,3 +41,6 @@ def build(config: Config, setup: Setup) -> Fixed:
         return as_faces(training.real[training.real_index[distances.argmin(1)]])
 
     return Fixed(recover)
+
+
+METHOD = Method(Config, build, use="fixed", needs_training=True)

@@ -1,21 +1,24 @@
-"""pix2pix (Isola, Zhu, Zhou, Efros, CVPR 2017), retrained for destylization: a U-Net against a 70x70 PatchGAN that sees the stylized face too.
+"""pix2pix (Isola, Zhu, Zhou, Efros, CVPR 2017), retrained for destylization: a U-Net against a 70x70 PatchGAN
+that sees the SF too.
 
-The paper that is reproduced retrains it on aligned pairs. Marks as in ``ifrp.py``: [P] pix2pix's paper, [C] its release, [I] inferred, [O] our option.
+The paper that is reproduced retrains it on aligned pairs. Marks: [P] pix2pix's paper, [C] its release, [I]
+inferred, [O] our option.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifrp_bench.methods import Learner, Pairs, Setup, to_unit
-from ifrp_bench.nets.patchgan import PatchGAN, cross_entropy, linear_decay
-from ifrp_bench.nets.unet import UNet
+from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
+from ifrp_bench.nets.patchgan import SLOPE, PatchGAN, cross_entropy, linear_decay, normal_weights
 
-PAIRED = TRAINABLE = ALIGNED = True
-HEADLINE = "stn"
+DOWN = (64, 128, 256, 512, 512, 512, 512)   # channels from 64 px to 1 px [P]
+UP = (512, 512, 512, 256, 128, 64)   # from 2 px to 64 px [P]
+DROPOUT = 0.5   # [P] in the second and third upward layer, as the release has it for 128 px [C]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,45 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class UNet(nn.Module):
+    """Pictures (N, 3, 128, 128) in [-1, 1] to pictures in [-1, 1]: seven halvings and back, with skip
+    connections.
+
+    Isola et al. 2017, Section 6.1.1. 41.8 M parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (3, *DOWN)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in zip(inputs, DOWN))
+        # none after the first and the last
+        self.down_norms = nn.ModuleList(nn.BatchNorm2d(width) for width in DOWN[1:-1])
+        below = (DOWN[-1], *UP)   # what comes up to a layer
+        beside = (0, *DOWN[-2::-1])   # and what its skip connection brings
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(a + skip, b, 4, 2, 1, bias=False) for a, skip, b in zip(below, beside, UP)
+        )
+        self.up_norms = nn.ModuleList(nn.BatchNorm2d(width) for width in UP)
+        self.last = nn.ConvTranspose2d(UP[-1] + DOWN[0], 3, 4, 2, 1)
+        self.apply(partial(normal_weights, spread=0.02))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        # down to one place; what each layer gives is kept for the way up
+        skips = [self.down[0](pictures)]
+        for number, conv in enumerate(self.down[1:]):
+            x = conv(F.leaky_relu(skips[-1], SLOPE))
+            skips.append(self.down_norms[number](x) if number < len(self.down_norms) else x)
+
+        # up again, each time beside what was kept; dropout in two deep layers is the noise [P]
+        x = skips.pop()   # (N, 512, 1, 1)
+        for number, (conv, norm) in enumerate(zip(self.up, self.up_norms)):
+            x = norm(conv(F.relu(x)))
+            if number in (1, 2):
+                x = F.dropout(x, DROPOUT, self.training)
+            x = torch.cat([x, skips.pop()], 1)
+        return torch.tanh(self.last(F.relu(x)).float())
+
+
 class Pix2Pix(Learner):
     """The method in training. ``build`` makes it."""
 
@@ -43,26 +85,37 @@ class Pix2Pix(Learner):
         torch.manual_seed(setup.seed)
         self.network = setup.place(UNet())
         self.critic = setup.place(PatchGAN(6))
+
         networks = {"generator": self.network, "critic": self.critic}
-        super().__init__(setup, networks, {
-            name: torch.optim.Adam(network.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True) for name, network in networks.items()
-        })
+        optimizers = {
+            name: adam(network, config.learning_rate, config.beta1) for name, network in networks.items()
+        }
+        super().__init__(setup, networks, optimizers)
         self.generate, self.judge = setup.compile(self.network), setup.compile(self.critic)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
-        """One update of the critic, then one of the generator [P]. Dropout is active, its draws a function of seed and step."""
+        """One update of the critic, then one of the generator [P].
+
+        Dropout is active, its draws a function of seed and step.
+        """
         self.set_learning_rate(self.config.learning_rate * linear_decay(self.part))
-        torch.manual_seed(self.setup.seed * 1_000_003 + self.done)   # dropout is pix2pix's noise: resumed, it goes on the same
+        # dropout is pix2pix's noise: resumed, it is drawn on the same
+        torch.manual_seed(self.setup.seed * 1_000_003 + self.done)
         stylized, real = 2 * batch.stylized - 1, 2 * batch.real - 1
         self.network.train()
         with self.setup.autocast():
             made = self.generate(stylized)
         losses = {"pixel": F.mse_loss(made.detach(), real)}   # for the log, in the terms of the other methods
+
+        # the critic sees the stylized face beside the made and beside the real one
         with self.setup.autocast():
             on_made = self.judge(torch.cat([stylized, made.detach()], 1)).float()
             on_real = self.judge(torch.cat([stylized, real], 1)).float()
-        losses["critic"] = (cross_entropy(on_made, False) + cross_entropy(on_real, True)) / 2   # the critic learns at half the speed [P]
+        # half the speed of the generator [P]
+        losses["critic"] = (cross_entropy(on_made, False) + cross_entropy(on_real, True)) / 2
         self.update("critic", losses["critic"])
+
+        # the generator is judged by the critic that has just learned, whose weights need no gradient now
         self.critic.requires_grad_(False)
         with self.setup.autocast():
             on_made = self.judge(torch.cat([stylized, made], 1)).float()
@@ -73,11 +126,24 @@ class Pix2Pix(Learner):
         return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
-    def destylize(self, stylized: Tensor) -> Tensor:
-        """By running statistics and without dropout [O]: pix2pix's paper keeps both as in training, and then a face depends on its batch and a draw."""
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
+        """Recovered faces, by running statistics and without dropout [O].
+
+        pix2pix's paper keeps both as in training, and then a face depends on its batch and a draw.
+        """
         return to_unit(self.network.eval()(2 * stylized - 1))
 
 
 def build(config: Config, setup: Setup) -> Pix2Pix:
     """The method, ready for its first step."""
     return Pix2Pix(config, setup)
+
+
+METHOD = Method(
+    Config, build,
+    sees="upright",
+    headline="stn",
+    presets=PRESETS,
+    row=50,
+    reported=reported(25.28, 0.89, 23.10, 0.85, 23.88, 0.86, 75.13, 59.98, 61.63, 87.73),
+)

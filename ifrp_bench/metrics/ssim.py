@@ -1,8 +1,9 @@
-"""Structural similarity (Wang et al. 2004), one value per face. Averaging over a split is tables.py's job.
+"""Structural similarity (Wang et al. 2004), one value per face. Averaging over a split is for the tables.
 
-The protocol is scikit-image's ``structural_similarity`` with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255``: an 11x11
-Gaussian, K 0.01 and 0.03, population covariance, the border of 5 px left out. All planes of a face, luma and RGB, go through the filter together, as
-products with blocks of its banded matrix; face by face, so that no value depends on the batch.
+The protocol is scikit-image's ``structural_similarity`` with ``gaussian_weights=True, sigma=1.5,
+use_sample_covariance=False, data_range=255``: an 11x11 Gaussian, K 0.01 and 0.03, population covariance, the
+border of 5 px left out. All planes of a face, luma and RGB, go through the filter together, as products with
+blocks of its banded matrix; face by face, so that no value depends on the batch.
 """
 
 from functools import lru_cache
@@ -10,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+
+from ifrp_bench.metrics import Column, Columns, Metric
 
 RADIUS = 5   # scikit-image truncates at 3.5 sigma
 _TAPS = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / 1.5) ** 2)
@@ -69,7 +72,11 @@ def _filtered(planes: Tensor) -> Tensor:
     down = planes.new_empty(height - 2 * RADIUS, planes[0].numel())
     for start in range(0, len(down), BLOCK):
         out = down[start:start + BLOCK]
-        torch.mm(_band(len(out), planes.dtype), planes.view(height, -1)[start:start + len(out) + 2 * RADIUS], out=out)
+        torch.mm(
+            _band(len(out), planes.dtype),
+            planes.view(height, -1)[start : start + len(out) + 2 * RADIUS],
+            out=out,
+        )
     rows = down.view(-1, width)
     across = rows.new_empty(len(rows), width - 2 * RADIUS)
     for start in range(0, across.shape[1], BLOCK):
@@ -85,3 +92,15 @@ def _band(rows: int, dtype: torch.dtype) -> Tensor:
     for row in range(rows):
         band[row, row:row + len(TAPS)] = torch.from_numpy(TAPS)
     return band
+
+
+def score(recovered: np.ndarray, real: np.ndarray) -> Columns:
+    """``ssim`` of luma, and ``ssim_rgb``, the mean of the three channels', in float64."""
+    by_plane = ssim_of_planes(torch.from_numpy(recovered), torch.from_numpy(real)).numpy()
+    return {"ssim": by_plane[:, 3], "ssim_rgb": by_plane[:, :3].mean(1)}
+
+
+METRIC = Metric(
+    "picture", (Column("ssim", "ssim", digits=3), Column("ssim_rgb", digits=3)),
+    score=score, default=True, table="table1", place=20,
+)

@@ -33,7 +33,12 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         mean, variance = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
         count = x.numel() / x.shape[1] * torch.distributed.get_world_size()
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None and self.momentum is not None
+            assert (
+                self.running_mean is not None
+                and self.running_var is not None
+                and self.num_batches_tracked is not None
+                and self.momentum is not None
+            )
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1

@@ -1,4 +1,6 @@
-"""Where the face is: MTCNN (Zhang et al. 2016) as facenet-pytorch ships it, weights included, so nothing is downloaded."""
+"""Where the face is: MTCNN (Zhang et al. 2016) as facenet-pytorch
+ships it, weights included, so nothing is downloaded.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,14 +9,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-LONGEST_SIDE_PX = 640   # larger pictures are shrunk first: a face of 640/16 px is still found, in bounded time
+# larger pictures are shrunk first: a face of 640/16 px is still found, in bounded time
+LONGEST_SIDE_PX = 640
 MIN_FACE_PX = 40   # smaller faces hold less than half of the frame's 38 px between the eyes
 MIN_PROBABILITY = 0.9
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One face: ``landmarks_px`` is (5, 2) x, y: left and right eye as one sees them, nose tip, left and right mouth corner."""
+    """One face: ``landmarks_px`` is (5, 2) x, y: left and right eye as one
+    sees them, nose tip, left and right mouth corner.
+    """
 
     probability: float
     box_px: tuple[float, float, float, float]
@@ -22,9 +27,11 @@ class Detection:
 
 
 def find_faces(picture: np.ndarray) -> list[Detection]:
-    """All faces in a uint8 (H, W, 3) RGB picture with p >= 0.9, most central first (LFW's convention when there are several).
+    """All faces in a uint8 (H, W, 3) RGB picture with p >= 0.9, most central first (LFW's convention when
+    there are several).
 
-    Coordinates are rounded to 0.01 px, far below the detector's own error, so that a cache holds them exactly.
+    Coordinates are rounded to 0.01 px, far below the detector's own error, so that a cache holds them
+    exactly.
     """
     height, width = picture.shape[:2]
     shrink = min(1.0, LONGEST_SIDE_PX / max(height, width))
@@ -36,8 +43,11 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
     if boxes is None:
         return []
     found = [
-        Detection(round(float(p), 4), _box(box / shrink), np.round(np.asarray(landmarks, dtype=float) / shrink, 2))
-        for box, p, landmarks in zip(boxes, probabilities, points) if p >= MIN_PROBABILITY
+        Detection(
+            round(float(p), 4), _box(box / shrink), np.round(np.asarray(landmarks, dtype=float) / shrink, 2)
+        )
+        for box, p, landmarks in zip(boxes, probabilities, points)
+        if p >= MIN_PROBABILITY
     ]
     centre = np.array([width - 1, height - 1]) / 2
     return sorted(found, key=lambda face: float(np.hypot(*(face.landmarks_px[:3].mean(0) - centre))))

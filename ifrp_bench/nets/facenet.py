@@ -1,11 +1,14 @@
-"""FaceNet as facenet-pytorch publishes it: InceptionResnetV1 trained on VGGFace2. Weights are downloaded by ``ifrp-bench fetch facenet``."""
+"""FaceNet as facenet-pytorch publishes it: InceptionResnetV1 trained on
+VGGFace2. Weights are downloaded by ``ifrp-bench fetch facenet``.
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.warp import WINDOW_PX
-from ifrp_bench.weights import fetched_weights, load_state, sha256_of
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import sha256_of
+from ifrp_bench.ground.warp import WINDOW_PX
+from ifrp_bench.ground.weights import fetched_weights, load_state
 
 INPUT_PX = 160
 
@@ -13,8 +16,9 @@ INPUT_PX = 160
 class FaceNet(nn.Module):
     """Embeddings (N, 512) of unit length of faces (N, 3, H, W) in [0, 1], frozen.
 
-    The window's anisotropy is undone (128x128 stands for 107x133), the sides are filled by reflection to a square, and pixels
-    become (x - 127.5) / 128 as in facenet-pytorch. Raises InputError if the weights were not fetched.
+    The window's anisotropy is undone (128x128 stands for 107x133), the sides are filled by reflection to a
+    square, and pixels become (x - 127.5) / 128 as in facenet-pytorch. Raises InputError if the weights were
+    not fetched.
     """
 
     name = "facenet"
@@ -30,7 +34,9 @@ class FaceNet(nn.Module):
         try:
             self.net.load_state_dict(state)
         except RuntimeError as error:
-            raise InputError(f"{path}: not InceptionResnetV1's weights ({' '.join(str(error).split())[:120]})") from None
+            raise InputError(
+                f"{path}: not InceptionResnetV1's weights ({' '.join(str(error).split())[:120]})"
+            ) from None
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "FaceNet":

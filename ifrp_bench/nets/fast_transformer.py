@@ -1,31 +1,37 @@
 """The transformer's exact rewrite for inference: the same function, several times the pictures per second.
 
-Four things make the plain network slow on a CPU: 9x9 convolutions with three channels on one side, which fill three lanes of a
-vector; reflection padding and upsampling, which copy large maps; instance normalisation's statistics; and float32. Here
+Four things make the plain network slow on a CPU: 9x9 convolutions with three channels on one side, which fill
+three lanes of a vector; reflection padding and upsampling, which copy large maps; instance normalisation's
+statistics; and float32. Here
 
-* the layers at full resolution run **at half resolution on 2x2 blocks** of pixels, four times the channels: the first 9x9 becomes 5x5
-  from 12 to 4w channels, the last one 5x5 from 4w to 12, the strided 3x3 a 2x2, and normalisation pools its statistics over a block;
+* the layers at full resolution run **at half resolution on 2x2 blocks** of pixels, four times the channels:
+  the first 9x9 becomes 5x5 from 12 to 4w channels, the last one 5x5 from 4w to 12, the strided 3x3 a 2x2, and
+  normalisation pools its statistics over a block;
 * a 3x3 after nearest upsampling becomes one 3x3 at the low resolution that gives a block at once;
-* every layer writes into the middle of the next one's padded input, and padding only fills the border (in blocks, reflection by one pixel
-  is edge padding);
+* every layer writes into the middle of the next one's padded input, and padding only fills the border (in
+  blocks, reflection by one pixel is edge padding);
 * statistics come from batch normalisation's kernel, one picture at a time;
 * convolutions may run in bfloat16, with sums, statistics and the output in float32.
 
 ``Transformer`` in ``nets/transformer.py`` is the definition; the tests hold this one to it.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifrp_bench.nets.blocks import block_kernel
-from ifrp_bench.nets.transformer import NormalizedConv, ResidualBlock, Transformer, bordered, output_picture, reflect_pad
+from ifrp_bench.nets.transformer import (
+    NormalizedConv, ResidualBlock, Transformer, bordered, output_picture, reflect_pad,
+)
 
 
 class FastTransformer(nn.Module):
-    """Inference form of a ``Transformer``: faces (N, 3, H, W) in [0, 1] to stylized faces in [0, 1], H and W multiples of 4, at least 16."""
+    """Inference form of a ``Transformer``: faces (N, 3, H, W) in [0, 1] to stylized faces in [0, 1], H and W
+    multiples of 4, at least 16.
+    """
 
     def __init__(self, net: Transformer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -38,29 +44,36 @@ class FastTransformer(nn.Module):
         self.blocks = nn.ModuleList(_Residual(cast(ResidualBlock, block), dtype) for block in net.blocks)
         self.up = _Layer(_upsampled_weight(up.conv.weight), up.norm, dtype)
         self.last_up = _Layer(_upsampled_weight(last_up.conv.weight), last_up.norm, dtype)
-        self.last = _conv(block_kernel(net.last.weight), cast(Tensor, net.last.bias).repeat_interleave(4), dtype)
+        self.last = _conv(
+            block_kernel(net.last.weight), cast(Tensor, net.last.bias).repeat_interleave(4), dtype
+        )
 
     @torch.inference_mode()
     def forward(self, faces: Tensor) -> Tensor:
         if faces.is_cuda or len(faces) == 1:
             return self._stylize(faces)
-        return torch.cat([self._stylize(face[None]) for face in faces])   # one picture's maps stay in the cache, and no result depends on its neighbours
+        # one picture's maps stay in the cache, and no result depends on its neighbours
+        return torch.cat([self._stylize(face[None]) for face in faces])
 
     def _stylize(self, faces: Tensor) -> Tensor:
         x = F.pixel_unshuffle(reflect_pad(2 * faces - 1, 4), 2)   # (N, 12, H/2+4, W/2+4): blocks
         x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-        x = self.first(x, pad=1)                                  # (N, 4w, H/2+2, W/2+2): blocks of w channels, edges repeated
+        # (N, 4w, H/2+2, W/2+2): blocks of w channels, edges repeated
+        x = self.first(x, pad=1)
         x = self.second(x[:, :, :-1, :-1], pad=1, reflect=True)   # (N, 2w, H/2+2, W/2+2)
-        x = self.third(x, pad=1, reflect=True)                    # (N, 4w, H/4+2, W/4+2)
+        x = self.third(x, pad=1, reflect=True)   # (N, 4w, H/4+2, W/4+2)
         for number, block in enumerate(self.blocks, 1):
-            x = block(x, reflect=number < len(self.blocks))       # the last one's edges are repeated, for the upsampling
-        x = F.pixel_shuffle(self.up(x, pad=0), 2)                 # (N, 2w, H/2, W/2)
-        x = self.last_up(_edge_pad(x), pad=2)                     # (N, 4w, H/2+4, W/2+4): blocks again
+            # the last one's edges are repeated, for the upsampling
+            x = block(x, reflect=number < len(self.blocks))
+        x = F.pixel_shuffle(self.up(x, pad=0), 2)   # (N, 2w, H/2, W/2)
+        x = self.last_up(_edge_pad(x), pad=2)   # (N, 4w, H/2+4, W/2+4): blocks again
         return output_picture(F.pixel_shuffle(self.last(_reflect_blocks(x)), 2)).clamp_(0, 1)
 
 
 class _Layer(nn.Module):
-    """Convolution of a padded map without padding, instance normalisation pooled over the pixels of a block, ReLU, padding for the next layer."""
+    """Convolution of a padded map without padding, instance normalisation pooled over the pixels of a block,
+    ReLU, padding for the next layer.
+    """
 
     def __init__(self, weight: Tensor, norm: nn.InstanceNorm2d, dtype: torch.dtype, stride: int = 1) -> None:
         super().__init__()
@@ -68,7 +81,9 @@ class _Layer(nn.Module):
         self.norm = _Norm(norm, weight.shape[0] // norm.num_features)
 
     def forward(self, x: Tensor, pad: int, reflect: bool = False) -> Tensor:
-        """The activation in the middle of a border of ``pad``, filled if it is 1: by reflection, or with the edge repeated."""
+        """The activation in the middle of a border of ``pad``, filled if it
+        is 1: by reflection, or with the edge repeated.
+        """
         y = self.norm(self.conv(x))
         if pad == 0:
             return y.relu_()
@@ -114,14 +129,17 @@ class _Norm(nn.Module):
             mean = mean.squeeze(2)
         scale = self.weight * torch.rsqrt(variance + self.eps)   # (N, C / pixels)
         shift = self.bias - mean * scale
-        scale, shift = (value.repeat_interleave(self.pixels, 1).view(n, c, 1, 1).to(x.dtype) for value in (scale, shift))
+        scale, shift = (
+            value.repeat_interleave(self.pixels, 1).view(n, c, 1, 1).to(x.dtype) for value in (scale, shift)
+        )
         return torch.addcmul(shift, x, scale)
 
 
 def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Variance and mean over pixels, each (N, C) float32.
 
-    On a CPU batch normalisation's kernel gives them for one picture: ``var_mean`` takes thirty times as long on channels_last maps.
+    On a CPU batch normalisation's kernel gives them for one picture: ``var_mean`` takes thirty times as long
+    on channels_last maps.
     """
     if x.is_cuda or len(x) > 1:
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
@@ -131,11 +149,13 @@ def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _conv(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, stride: int = 1) -> nn.Conv2d:
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], stride, bias=bias is not None)  # type: ignore[arg-type]
+    outputs, inputs, height, width = weight.shape
+    conv: Any = nn.Conv2d(inputs, outputs, (height, width), stride, bias=bias is not None)
     conv.weight.data.copy_(weight.detach())
     if bias is not None and conv.bias is not None:
         conv.bias.data.copy_(bias.detach())
-    return conv.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    conv = conv.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)
+    return conv  # type: ignore[no-any-return]
 
 
 def _fill_border(padded: Tensor, reflect: bool) -> Tensor:
@@ -155,12 +175,15 @@ def _edge_pad(x: Tensor) -> Tensor:
 
 
 def _reflect_blocks(padded: Tensor) -> Tensor:
-    """Fill a border of two blocks with the reflection by four pixels: even pixels mirror about the edge block, odd ones about its inner edge."""
+    """Fill a border of two blocks with the reflection by four pixels: even pixels mirror about the edge
+    block, odd ones about its inner edge.
+    """
     n, c, h, w = padded.shape
     for dim in (2, 3):
         size = padded.shape[dim]
         for phase in (0, 1):
-            # from the start: border block -1 - k holds even pixel 2k + 2 and odd pixel 2k + 1; from the end the parities change roles
+            # from the start: border block -1 - k holds even pixel 2k + 2 and odd pixel 2k + 1; from the end
+            # the parities change roles
             for k in (0, 1):
                 start, end = (3 + k, 2 + k)[phase], (size - 3 - k, size - 4 - k)[phase]
                 for border, inside in ((1 - k, start), (size - 2 + k, end)):
@@ -169,13 +192,17 @@ def _reflect_blocks(padded: Tensor) -> Tensor:
 
 
 def _pixels(blocks: Tensor, dim: int, phase: int, at: int) -> Tensor:
-    """A view of one row (dim 2) or column (dim 3) of blocks, those pixels only that are first (0) or second (1) along it."""
+    """A view of one row (dim 2) or column (dim 3) of blocks, those pixels
+    only that are first (0) or second (1) along it.
+    """
     channels = blocks.select(dim, at).unflatten(1, (-1, 2, 2))   # (N, C, i, j, length)
     return channels.select(dim, phase)
 
 
 def _strided_weight(weight: Tensor) -> Tensor:
-    """3x3 stride 2 (O, I) on pixels to 2x2 stride 1 (O, 4I) on blocks padded by one before: output y sees rows 2y-1, 2y, 2y+1."""
+    """3x3 stride 2 (O, I) on pixels to 2x2 stride 1 (O, 4I) on blocks
+    padded by one before: output y sees rows 2y-1, 2y, 2y+1.
+    """
     outputs, inputs = weight.shape[:2]
     blocks = weight.new_zeros(outputs, inputs, 2, 2, 2, 2)
     for u in range(3):
@@ -185,7 +212,9 @@ def _strided_weight(weight: Tensor) -> Tensor:
 
 
 def _upsampled_weight(weight: Tensor) -> Tensor:
-    """3x3 (O, I) after nearest x2 to 3x3 (4O, I) before it: pixel (i, j) of the block sees low-resolution row (u + i - 1) // 2."""
+    """3x3 (O, I) after nearest x2 to 3x3 (4O, I) before it: pixel (i, j) of the block sees low-resolution row
+    (u + i - 1) // 2.
+    """
     outputs, inputs = weight.shape[:2]
     blocks = weight.new_zeros(outputs, 2, 2, inputs, 3, 3)
     for i in range(2):

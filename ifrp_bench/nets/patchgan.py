@@ -1,4 +1,6 @@
-"""The 70x70 PatchGAN discriminator of pix2pix (Isola et al. 2017, Section 6.1.2) and CycleGAN (Zhu et al. 2017), and the losses and weights that go with it."""
+"""The 70x70 PatchGAN discriminator of pix2pix (Isola et al. 2017, Section 6.1.2) and CycleGAN (Zhu et al.
+2017), and the losses and weights that go with it.
+"""
 
 from functools import partial
 
@@ -12,8 +14,8 @@ SLOPE = 0.2
 class PatchGAN(nn.Module):
     """Pictures (N, inputs, H, W) in [-1, 1] to a logit for every patch of 70x70 px, (N, 1, H/8 - 2, W/8 - 2).
 
-    C64-C128-C256-C512, 4x4 convolutions, stride 2 but for the last two; no normalisation after the first. 2.77 M parameters. ``instance`` takes
-    instance normalisation in place of batch normalisation.
+    C64-C128-C256-C512, 4x4 convolutions, stride 2 but for the last two; no normalisation after the first.
+    2.77 M parameters. ``instance`` takes instance normalisation in place of batch normalisation.
     """
 
     def __init__(self, inputs: int, *, instance: bool = False) -> None:
@@ -21,7 +23,11 @@ class PatchGAN(nn.Module):
         norm = nn.InstanceNorm2d if instance else nn.BatchNorm2d
         layers: list[nn.Module] = [nn.Conv2d(inputs, WIDTHS[0], 4, 2, 1), nn.LeakyReLU(SLOPE)]
         for before, width in zip(WIDTHS, WIDTHS[1:]):
-            layers += [nn.Conv2d(before, width, 4, 1 if width == WIDTHS[-1] else 2, 1, bias=instance), norm(width), nn.LeakyReLU(SLOPE)]
+            layers += [
+                nn.Conv2d(before, width, 4, 1 if width == WIDTHS[-1] else 2, 1, bias=instance),
+                norm(width),
+                nn.LeakyReLU(SLOPE),
+            ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], 1, 4, 1, 1))
         self.apply(partial(normal_weights, spread=0.02))
 
@@ -30,7 +36,9 @@ class PatchGAN(nn.Module):
 
 
 def normal_weights(layer: nn.Module, spread: float) -> None:
-    """Weights of convolutions from N(0, spread^2), of normalisations from N(1, spread^2), biases 0 (both papers, spread 0.02)."""
+    """Weights of convolutions from N(0, spread^2), of normalisations from
+    N(1, spread^2), biases 0 (both papers, spread 0.02).
+    """
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(layer.weight, 0.0, spread)
     elif isinstance(layer, nn.BatchNorm2d):
@@ -50,7 +58,9 @@ def least_squares(scores: Tensor, real: bool) -> Tensor:
 
 
 def hinge(scores: Tensor, real: bool) -> Tensor:
-    """Of a discriminator: how far scores are from beyond +1 for real, -1 for made (Lim and Ye 2017), averaged."""
+    """Of a discriminator: how far scores are from beyond +1 for
+    real, -1 for made (Lim and Ye 2017), averaged.
+    """
     return F.relu(1 - scores if real else 1 + scores).mean()
 
 

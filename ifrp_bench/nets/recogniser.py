@@ -1,7 +1,9 @@
-"""Face recognisers for evaluation: the embedded one, FaceNet, or an ONNX file with a card. Queries and gallery get the same fixed crop of the canonical
-frame, never a detector; no recogniser here is part of a training loss unless the user made it one, and then the tables say so.
+"""Face recognisers for evaluation: the embedded one, FaceNet, or an ONNX file with a card. Queries and
+gallery get the same fixed crop of the canonical frame, never a detector; no recogniser here is part of a
+training loss unless the user made it one, and then the tables say so.
 
-On a CPU faces are embedded one at a time, each on one thread: what a face gives depends on neither its neighbours nor the number of cores.
+On a CPU faces are embedded one at a time, each on one thread: what a face gives depends on neither its
+neighbours nor the number of cores.
 """
 
 import json
@@ -13,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.images import to_faces
-from ifrp_bench.warp import TEMPLATE_PX, resample, similarity, window_to_frame
-from ifrp_bench.weights import sha256_of
-from ifrp_bench.workers import on_threads
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import sha256_of
+from ifrp_bench.ground.images import to_faces
+from ifrp_bench.ground.warp import TEMPLATE_PX, resample, similarity, window_to_frame
+from ifrp_bench.ground.workers import on_threads
 
 GPU_BATCH = 256
 SAME = 0.9999   # cosine to the expected embedding of ``probe_face`` that passes as the same network
@@ -26,7 +28,9 @@ NAMES = ("builtin", "facenet")
 
 
 class Recogniser(Protocol):
-    """Embeddings of unit length, float32 (N, D), of uint8 (N, 128, 128, 3) faces; ``name`` and ``sha256`` say whose."""
+    """Embeddings of unit length, float32 (N, D), of uint8 (N, 128,
+    128, 3) faces; ``name`` and ``sha256`` say whose.
+    """
 
     name: str
     sha256: str
@@ -37,20 +41,32 @@ class Recogniser(Protocol):
 
 
 def probe_face() -> np.ndarray:
-    """A picture made of whole numbers alone, the same everywhere, uint8 (1, 128, 128, 3): what a recogniser's self-test looks at."""
+    """A picture made of whole numbers alone, the same everywhere, uint8 (1,
+    128, 128, 3): what a recogniser's self-test looks at.
+    """
     y, x = np.mgrid[:128, :128]
-    planes = [(x * 3 + y * y // 16) % 256, (y * 2 + (x - 64) ** 2 // 32) % 256, ((x + y) * 2 + x * y // 64) % 256]
+    planes = [
+        (x * 3 + y * y // 16) % 256,
+        (y * 2 + (x - 64) ** 2 // 32) % 256,
+        ((x + y) * 2 + x * y // 64) % 256,
+    ]
     return np.stack(planes, 2).astype(np.uint8)[None]
 
 
 def check_recogniser(recogniser: Recogniser, expected: list[float]) -> None:
-    """Whether a recogniser gives what it gave when its card was written. Raises InputError where a library's release or a file changed it."""
+    """Whether a recogniser gives what it gave when its card was written.
+
+    Raises InputError where a library's release or a file changed it.
+    """
     found = recogniser.embed(probe_face())[0]
-    cosine = float(found @ np.asarray(expected, dtype=np.float32)) if len(found) == len(expected) else float("nan")
+    cosine = (
+        float(found @ np.asarray(expected, dtype=np.float32)) if len(found) == len(expected) else float("nan")
+    )
     if not cosine >= SAME:
         raise InputError(
-            f"the recogniser {recogniser.name} fails its self-test: cosine {cosine:.5f} to the embedding its card expects, at least {SAME} wanted; "
-            "its file, its card or the library that runs it has changed"
+            f"the recogniser {recogniser.name} fails its self-test: cosine {cosine:.5f} to the embedding its"
+            f" card expects, at least {SAME} wanted; its file, its card or the library that runs it has"
+            " changed"
         )
 
 
@@ -66,7 +82,9 @@ class TorchRecogniser:
         if self.device == "cpu":
             return np.concatenate(on_threads(self._embed, np.split(faces, len(faces))))
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        return np.concatenate([self._embed(faces[start:start + GPU_BATCH]) for start in range(0, len(faces), GPU_BATCH)])
+        return np.concatenate(
+            [self._embed(faces[start : start + GPU_BATCH]) for start in range(0, len(faces), GPU_BATCH)]
+        )
 
     def _embed(self, faces: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -76,9 +94,10 @@ class TorchRecogniser:
 class OnnxRecogniser:
     """An ONNX file, faces float32 (N, 3, H, W) to embeddings, with a card of the same name (``.json``).
 
-    The card says ``name``, ``height_px``, ``width_px``, ``mean`` and ``std`` of the values, and ``template``: where the two eyes, the nose tip and the mouth
-    corners lie in its picture; ``channels`` is RGB unless it says BGR; ``expected``, where it is there, is the embedding of ``probe_face``, which is
-    checked. Raises InputError for a file or card that is not so.
+    The card says ``name``, ``height_px``, ``width_px``, ``mean`` and ``std`` of the values, and ``template``:
+    where the two eyes, the nose tip and the mouth corners lie in its picture; ``channels`` is RGB unless it
+    says BGR; ``expected``, where it is there, is the embedding of ``probe_face``, which is checked. Raises
+    InputError for a file or card that is not so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,8 +106,10 @@ class OnnxRecogniser:
         self.session = _open_session(path)
         self.input = self.session.get_inputs()[0].name
         self.size = int(self.card["width_px"]), int(self.card["height_px"])
-        crop = similarity(np.array(self.card["template"], dtype=np.float64), TEMPLATE_PX)   # the recogniser's pixels to the frame's
-        self.source = np.linalg.inv(window_to_frame())[:2] @ np.vstack([crop, [0, 0, 1]])   # and on to the face's
+        # the recogniser's pixels to the frame's
+        crop = similarity(np.array(self.card["template"], dtype=np.float64), TEMPLATE_PX)
+        # and on to the face's
+        self.source = np.linalg.inv(window_to_frame())[:2] @ np.vstack([crop, [0, 0, 1]])
         if "expected" in self.card:
             check_recogniser(self, self.card["expected"])
 
@@ -101,18 +122,27 @@ class OnnxRecogniser:
         crop = resample(face, self.source, self.size).astype(np.float32)
         if self.card.get("channels", "RGB") == "BGR":
             crop = crop[..., ::-1]
-        values = (crop.transpose(2, 0, 1)[None] - np.float32(self.card["mean"])) / np.float32(self.card["std"])
+        values = (crop.transpose(2, 0, 1)[None] - np.float32(self.card["mean"])) / np.float32(
+            self.card["std"]
+        )
         try:
-            return np.asarray(self.session.run(None, {self.input: np.ascontiguousarray(values)})[0]).reshape(1, -1)
+            return np.asarray(self.session.run(None, {self.input: np.ascontiguousarray(values)})[0]).reshape(
+                1, -1
+            )
         except Exception as error:   # onnxruntime's errors have no base of their own
-            raise InputError(f"the recogniser {self.name} does not take {values.shape} as its card says: {' '.join(str(error).split())[:120]}") from None
+            raise InputError(
+                f"the recogniser {self.name} does not take {values.shape} as its card says:"
+                f" {' '.join(str(error).split())[:120]}"
+            ) from None
 
 
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: a recogniser has a card beside it, with {', '.join(CARD_FIELDS)}") from None
+        raise InputError(
+            f"{path}: a recogniser has a card beside it, with {', '.join(CARD_FIELDS)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a card: {error}") from None
     missing = [field for field in CARD_FIELDS if not isinstance(card, dict) or field not in card]
@@ -139,12 +169,17 @@ def _open_session(path: Path) -> Any:
 
 
 def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
-    """``builtin``, ``facenet``, or an ONNX file with its card. Raises InputError for another name and for files that are none."""
+    """``builtin``, ``facenet``, or an ONNX file with its card.
+
+    Raises InputError for another name and for files that are none.
+    """
     if name.endswith(".onnx"):
         return OnnxRecogniser(Path(name))
     openers: dict[str, Callable[[str], Recogniser]] = {"builtin": _open_builtin, "facenet": _open_facenet}
     if name not in openers:
-        raise InputError(f"recogniser {name!r}: expected {', '.join(NAMES)}, or an .onnx file with a card beside it")
+        raise InputError(
+            f"recogniser {name!r}: expected {', '.join(NAMES)}, or an .onnx file with a card beside it"
+        )
     return openers[name](device)
 
 

@@ -1,12 +1,14 @@
-"""Spatial transformer networks (Jaderberg et al. 2015) as IFRP places them: a small localisation net looks at a feature map and turns,
-scales and shifts it. The tables of its convolutions are those of the paper's supplement.
+"""Spatial transformer networks (Jaderberg et al. 2015) as IFRP places them: a small localisation net looks at
+a feature map and turns, scales and shifts it. The tables of its convolutions are those of the paper's
+supplement.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# by the feature map that the STN stands on, (channels, size px): outputs of the convolutions that a pool follows; one more gives 20
+# by the feature map that the STN stands on, (channels, size px): outputs of the convolutions that a pool
+# follows; one more gives 20
 LOCALISATION = {
     (32, 64): (64, 128, 256, 20),   # STN1
     (64, 32): (128, 256, 20),   # STN2
@@ -20,16 +22,20 @@ LEGACY = (1.0, 1.0, 0.0, 0.0)   # the release's bias: in this order a rotation o
 
 
 class SpatialTransformer(nn.Module):
-    """Turns, scales and shifts (N, C, S, S) features by four numbers that it reads off them; the same shape comes out.
+    """Turns, scales and shifts (N, C, S, S) features by four numbers that it reads off them; the same shape
+    comes out.
 
-    Localisation: 3x3 convolutions with ReLU and max-pooling, one 3x3 convolution without padding (4x4 to 2x2), two linear layers. It starts
-    as the identity (``legacy_bias``: as the release does). Pictures of the supplementary tables 3 to 6.
+    Localisation: 3x3 convolutions with ReLU and max-pooling, one 3x3 convolution without padding (4x4 to
+    2x2), two linear layers. It starts as the identity (``legacy_bias``: as the release does). Pictures of the
+    supplementary tables 3 to 6.
     """
 
     def __init__(self, channels: int, convs: tuple[int, ...], *, legacy_bias: bool = False) -> None:
         super().__init__()
         widths = (channels, *convs)
-        self.convs = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in zip(widths, widths[1:]))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in zip(widths, widths[1:])
+        )
         self.last = nn.Conv2d(widths[-1], LAST, 3)
         self.hidden = nn.Linear(LAST * 4, LAST)
         self.out = nn.Linear(LAST, 4)
@@ -42,7 +48,8 @@ class SpatialTransformer(nn.Module):
         for conv in self.convs:
             x = F.relu(F.max_pool2d(conv(x), 2))   # the pool first: the same, a quarter of the ReLU
         x = F.relu(self.last(x)).contiguous().flatten(1)   # (N, 80)
-        with torch.autocast(x.device.type, enabled=False):   # a bf16 coordinate moves in steps of a quarter of a pixel
+        # a bf16 coordinate moves in steps of a quarter of a pixel
+        with torch.autocast(x.device.type, enabled=False):
             return self.out(F.relu(self.hidden(x.float())))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,20 +57,30 @@ class SpatialTransformer(nn.Module):
 
 
 def matrices(parameters: Tensor) -> Tensor:
-    """(N, 4) angle, scale, shift, shift to (N, 2, 3): rotation * scale * translation, output to input, coordinates in [-1, 1]."""
+    """(N, 4) angle, scale, shift, shift to (N, 2, 3): rotation * scale *
+    translation, output to input, coordinates in [-1, 1].
+    """
     angle, scale, right, down = parameters.unbind(1)
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.stack([cos, -sin, cos * right - sin * down, sin, cos, sin * right + cos * down], 1).view(-1, 2, 3)
+    return torch.stack([cos, -sin, cos * right - sin * down, sin, cos, sin * right + cos * down], 1).view(
+        -1, 2, 3
+    )
 
 
 def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared distance, in half-sides, between where two (N, 2, 3) maps take the points of the square [-1, 1]^2."""
+    """Mean squared distance, in half-sides, between where two (N, 2, 3)
+    maps take the points of the square [-1, 1]^2.
+    """
     difference = matrix - wanted
-    return (difference[:, :, :2].square().sum((1, 2)) / 3 + difference[:, :, 2].square().sum(1)).mean()   # 1/3: the mean of x^2 in [-1, 1]
+    # 1/3: the mean of x^2 in [-1, 1]
+    return (difference[:, :, :2].square().sum((1, 2)) / 3 + difference[:, :, 2].square().sum(1)).mean()
 
 
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside; grids in float32."""
+    """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside.
+
+    Grids in float32.
+    """
     with torch.autocast(x.device.type, enabled=False):
         grid = F.affine_grid(matrix.float(), list(x.shape), align_corners=True)
         return F.grid_sample(x.float(), grid, align_corners=True).to(x.dtype)

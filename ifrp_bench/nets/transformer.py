@@ -1,7 +1,8 @@
-"""The image transformation network of Johnson, Alahi and Fei-Fei (2016) with instance normalisation (Ulyanov et al. 2016).
+"""The image transformation network of Johnson, Alahi and Fei-Fei (2016) with instance normalisation (Ulyanov
+et al. 2016).
 
-It stylizes faces for the data set (width 16, as the released instance-norm models) and, retrained, is the baseline ``johnson``
-(width 32). ``nets/fast_transformer.py`` computes the same function faster for inference.
+It stylizes faces for the data set (width 16, as the released instance-norm models) and, retrained, is the
+baseline ``johnson`` (width 32). ``nets/fast_transformer.py`` computes the same function faster for inference.
 """
 
 from typing import Any
@@ -13,20 +14,27 @@ from torch.nn import functional as F
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.upsampled import four_kernels, interleaved_parts
 
-OUTPUT_GAIN = 0.25   # of the last convolution around mid-grey: a standard deviation of 1 is about that of a photograph
+# of the last convolution around mid-grey: a standard deviation of 1 is about that of a photograph
+OUTPUT_GAIN = 0.25
 
 
 def reflect_pad(x: Tensor, size: int) -> Tensor:
-    """Reflection padding of (N, C, H, W), each pixel written once: the same as ``F.pad(mode="reflect")``, several times faster on CPU, there and back."""
+    """Reflection padding of (N, C, H, W), each pixel written once: the same as ``F.pad(mode="reflect")``,
+    several times faster on CPU, there and back.
+    """
     if x.is_cuda:
         return F.pad(x, (size,) * 4, mode="reflect")
-    return _ReflectPad.apply(x, size) if x.requires_grad and torch.is_grad_enabled() else _padded(x, size)   # type: ignore[no-any-return]
+    if x.requires_grad and torch.is_grad_enabled():
+        return _ReflectPad.apply(x, size)  # type: ignore[no-any-return]
+    return _padded(x, size)
 
 
 def bordered(x: Tensor, size: int, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
     """An empty map like ``x`` with a border of ``size``, and the view of its middle."""
     n, c, h, w = x.shape
-    padded = torch.empty((n, c, h + 2 * size, w + 2 * size), dtype=x.dtype, device=x.device, memory_format=memory_format)
+    padded = torch.empty(
+        (n, c, h + 2 * size, w + 2 * size), dtype=x.dtype, device=x.device, memory_format=memory_format
+    )
     return padded, padded[:, :, size:-size, size:-size]
 
 
@@ -36,12 +44,17 @@ def _padded(x: Tensor, size: int) -> Tensor:
     for dim in (2, 3):
         length = padded.shape[dim]
         padded.narrow(dim, 0, size).copy_(padded.narrow(dim, size + 1, size).flip(dim))
-        padded.narrow(dim, length - size, size).copy_(padded.narrow(dim, length - 2 * size - 1, size).flip(dim))
+        padded.narrow(dim, length - size, size).copy_(
+            padded.narrow(dim, length - 2 * size - 1, size).flip(dim)
+        )
     return padded
 
 
 class _ReflectPad(torch.autograd.Function):
-    """With a gradient that adds the borders alone; that of the slices would add whole pictures of zeros, six of them."""
+    """With a gradient that adds the borders alone.
+
+    That of the slices would add whole pictures of zeros, six of them.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int) -> Tensor:   # type: ignore[override]
@@ -70,9 +83,11 @@ def _fold_columns(gradient: Tensor, size: int) -> Tensor:
 
 
 class ReflectConv(nn.Conv2d):
-    """A convolution of odd size with reflection padding that keeps the picture's size (halves it at stride 2).
+    """A convolution of odd size with reflection padding that keeps the picture's size (halves it at stride
+    2).
 
-    A 9x9 is computed on 2x2 blocks of pixels: it has three channels on one side, which fill three lanes of a vector.
+    A 9x9 is computed on 2x2 blocks of pixels: it has three channels on one side, which fill three lanes of a
+    vector.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
@@ -94,15 +109,22 @@ class ReflectConv(nn.Conv2d):
         return super().forward(F.pad(x, (self.kernel_size[0] // 2,) * 4, mode="reflect"))
 
     def upsampled(self, x: Tensor) -> Tensor:
-        """Of ``x`` doubled in size (nearest), as four 2x2 before the doubling; reflection by one pixel is there the edge repeated."""
+        """Of ``x`` doubled in size (nearest), as four 2x2 before the doubling.
+
+        Reflection by one pixel is there the edge repeated.
+        """
         assert self.bias is not None and self.kernel_size[0] == 3
-        return interleaved_parts(F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), four_kernels(self.weight), self.bias.repeat(4)))
+        return interleaved_parts(
+            F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), four_kernels(self.weight), self.bias.repeat(4))
+        )
 
 
 class NormalizedConv(nn.Module):
     """Convolution, instance normalisation, ReLU; ``upsample`` doubles the picture (nearest) before it."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, *, upsample: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int = 1, *, upsample: bool = False
+    ) -> None:
         super().__init__()
         self.upsample = upsample
         self.conv = ReflectConv(inputs, outputs, size, stride)
@@ -113,7 +135,8 @@ class NormalizedConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around an identity, no activation after the sum (Johnson et al. 2016, supplement)."""
+    """Two 3x3 convolutions around an identity, no activation after the sum (Johnson et al. 2016, supplement).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,20 +151,23 @@ class ResidualBlock(nn.Module):
 class Transformer(nn.Module):
     """Faces (N, 3, H, W) in [0, 1] to stylized faces of the same size; H and W are multiples of 4.
 
-    While training the output may leave [0, 1]; whoever shows it clamps it. The release ends in 150 * tanh around the mean colour; the end is
-    linear here (inferred: no gradient vanishes at a saturated end). ``width`` is the first layer's: 16 gives 0.42 M parameters,
-    32 gives 1.68 M.
+    While training the output may leave [0, 1]; whoever shows it clamps it. The release ends in 150 * tanh
+    around the mean colour; the end is linear here (inferred: no gradient vanishes at a saturated end).
+    ``width`` is the first layer's: 16 gives 0.42 M parameters, 32 gives 1.68 M.
     """
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.width = width
         self.down = nn.Sequential(
-            NormalizedConv(3, width, 9), NormalizedConv(width, 2 * width, 3, 2), NormalizedConv(2 * width, 4 * width, 3, 2)
+            NormalizedConv(3, width, 9),
+            NormalizedConv(width, 2 * width, 3, 2),
+            NormalizedConv(2 * width, 4 * width, 3, 2),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(5)))
         self.up = nn.Sequential(
-            NormalizedConv(4 * width, 2 * width, 3, upsample=True), NormalizedConv(2 * width, width, 3, upsample=True)
+            NormalizedConv(4 * width, 2 * width, 3, upsample=True),
+            NormalizedConv(2 * width, width, 3, upsample=True),
         )
         self.last = ReflectConv(width, 3, 9)
 

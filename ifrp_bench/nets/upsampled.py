@@ -1,8 +1,8 @@
 """A convolution that follows nearest-neighbour upsampling by two, computed where the picture is still small.
 
-Each of the four output pixels that share an input pixel sees a kernel whose taps that fall on the same input pixel are summed: a 5x5 becomes
-four 3x3, a 3x3 four 2x2. The function is the same with 0.36 or 0.44 of the multiplications; only sums come in another order. The weights that
-are learned and stored stay the plain ones.
+Each of the four output pixels that share an input pixel sees a kernel whose taps that fall on the same input
+pixel are summed: a 5x5 becomes four 3x3, a 3x3 four 2x2. The function is the same with 0.36 or 0.44 of the
+multiplications; only sums come in another order. The weights that are learned and stored stay the plain ones.
 """
 
 import torch
@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 
 class RewrittenConv(nn.Conv2d):
-    """A convolution that keeps the size, learned and stored as the plain one and computed by other kernels, ``kernels``."""
+    """A convolution that keeps the size, learned and stored as the plain
+    one and computed by other kernels, ``kernels``.
+    """
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2)
@@ -29,7 +31,9 @@ class RewrittenConv(nn.Conv2d):
     def freeze(self) -> None:
         """For inference: rewritten once, and no longer the plain one."""
         weight, bias = self.kernels()
-        self.weight, self.bias = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last)), nn.Parameter(bias.detach())
+        self.weight, self.bias = nn.Parameter(
+            weight.detach().contiguous(memory_format=torch.channels_last)
+        ), nn.Parameter(bias.detach())
         self.frozen = True
 
 
@@ -44,12 +48,16 @@ class UpsampledConv(RewrittenConv):
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
     def blocks(self, x: Tensor) -> Tensor:
-        """The output of a 5x5 with the four pixels of a 2x2 block as channels, (N, 4 * D, H, W): ``interleave`` gives the picture."""
+        """The output of a 5x5 with the four pixels of a 2x2 block as channels,
+        (N, 4 * D, H, W): ``interleave`` gives the picture.
+        """
         assert self.kernel_size[0] == 5
         return F.conv2d(x, *self.kernels(), padding=1)
 
     def rewritten(self) -> tuple[Tensor, Tensor]:
-        """Weight (4 * D, C, m, m), m = 3 for a 5x5 and 2 for a 3x3, and bias (4 * D,), channels ordered (row, column, D)."""
+        """Weight (4 * D, C, m, m), m = 3 for a 5x5 and 2 for a 3x3, and
+        bias (4 * D,), channels ordered (row, column, D).
+        """
         assert self.bias is not None
         return four_kernels(self.weight), self.bias.repeat(4)
 
@@ -59,33 +67,45 @@ class UpsampledConv(RewrittenConv):
 
 
 def four_kernels(kernel: Tensor) -> Tensor:
-    """A 3x3 or 5x5 kernel (D, C, ., .) as what the four pixels of a block see: (4 * D, C, m, m), m = 2 or 3, ordered (row, column, D)."""
+    """A 3x3 or 5x5 kernel (D, C, ., .) as what the four pixels of a block see:
+    (4 * D, C, m, m), m = 2 or 3, ordered (row, column, D).
+    """
     return phases(phases(kernel, 3), 2)
 
 
 def interleaved_parts(parts: Tensor) -> Tensor:
-    """What four 2x2 kernels give of a map padded by one, (N, 4 * D, H + 1, W + 1), to (N, D, 2H, 2W): the four parts are read one pixel apart."""
+    """What four 2x2 kernels give of a map padded by one, (N, 4 * D, H + 1, W + 1), to (N, D, 2H, 2W): the
+    four parts are read one pixel apart.
+    """
     n, _, h, w = parts.shape
     parts = parts.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1)
-    rows = [torch.stack([parts[:, a:h - 1 + a, b:w - 1 + b, a, b] for b in (0, 1)], 3) for a in (0, 1)]   # each (N, H, W, 2, D)
+    # each (N, H, W, 2, D)
+    rows = [torch.stack([parts[:, a:h - 1 + a, b:w - 1 + b, a, b] for b in (0, 1)], 3) for a in (0, 1)]
     return torch.stack(rows, 2).reshape(n, 2 * h - 2, 2 * w - 2, -1).permute(0, 3, 1, 2)
 
 
 def phases(kernel: Tensor, dim: int) -> Tensor:
-    """Along ``dim`` of a (D, C, ., .) kernel: what even and odd output pixels see, stacked as (2 * D, C, ., .), the even ones first.
+    """Along ``dim`` of a (D, C, ., .) kernel: what even and odd output pixels see, stacked as (2 * D, C, .,
+    .), the even ones first.
 
     Applied to the columns and then to the rows it orders the outputs as (row phase, column phase, D).
     """
     taps = kernel.unbind(dim)
     if len(taps) == 5:
-        even, odd = [taps[0] + taps[1], taps[2] + taps[3], taps[4]], [taps[0], taps[1] + taps[2], taps[3] + taps[4]]
+        even, odd = [taps[0] + taps[1], taps[2] + taps[3], taps[4]], [
+            taps[0],
+            taps[1] + taps[2],
+            taps[3] + taps[4],
+        ]
     else:
         even, odd = [taps[0], taps[1] + taps[2]], [taps[0] + taps[1], taps[2]]
     return torch.cat([torch.stack(even, dim), torch.stack(odd, dim)])
 
 
 def pixels_first(kernel: Tensor) -> Tensor:
-    """A kernel on blocks (``nets/blocks.py``) with its channels ordered as ``interleave`` has them: row, column, channel."""
+    """A kernel on blocks (``nets/blocks.py``) with its channels ordered
+    as ``interleave`` has them: row, column, channel.
+    """
     outputs, inputs, *size = kernel.shape
     return kernel.view(outputs // 4, 4, inputs // 4, 4, *size).permute(1, 0, 3, 2, 4, 5).reshape(kernel.shape)
 
@@ -94,4 +114,5 @@ def interleave(blocks: Tensor) -> Tensor:
     """(N, 4 * D, H, W) with channels (row phase, column phase, D) to (N, D, 2H, 2W)."""
     n, _, h, w = blocks.shape
     parts = blocks.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1)
-    return parts.permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)   # channels_last in memory
+    # channels_last in memory
+    return parts.permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)

@@ -1,22 +1,27 @@
-"""Where real faces come from: one module each. A source lists its faces in a fixed order and reads one at a time into CelebA's frame.
+"""Where real faces come from: one module each, which ends with its declaration ``SOURCE``.
 
-A source module offers ``open_source(faces, **options) -> Source``; it is pickled into worker processes, so it holds paths and small
-tables, never open files. What the splits are is ``plan.py``'s business.
+A source, opened with a ``Request``, gives ``Faces``: a list in a fixed order, and one face at a time in
+CelebA's frame. What the splits are is ``data/plan.py``'s business. A recipe's ``source`` names a module here,
+or a file of the user's own that ends in ``.py`` and with a ``SOURCE`` too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.images import PictureError
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import PictureError
 
 
 @dataclass(frozen=True)
 class Face:
-    """One real face. ``name`` is unique in its source and ASCII; ``partition`` is the source's own train/val/test, if it has one."""
+    """One real face.
+
+    ``name`` is unique in its source and ASCII; ``partition`` is the source's own train/val/test, if any.
+    """
 
     name: str
     identity: int
@@ -32,8 +37,34 @@ class Skipped:
     reason: str
 
 
-class Source(Protocol):
-    """Real faces. ``official`` says that every face carries the source's own partition."""
+@dataclass(frozen=True)
+class Request:
+    """What any source is opened with; each takes what it needs of it.
+
+    ``folder`` is what ``--faces`` names. Counts are faces, or ``auto``. ``landmarks`` is the cache of found
+    faces.
+    """
+
+    recipe: str = ""   # the recipe's name, for messages
+    folder: Path | None = None
+    train_faces: int | str = "auto"
+    val_faces: int | str = "auto"
+    test_faces: int | str = "auto"
+    split: str = "identity"
+    faces_per_identity: int = 5
+    exclude_attributes: tuple[str, ...] = ()
+    seed: int = 0
+    landmarks: Path | None = None
+    workers: int = 0
+    device: str = "cpu"
+    quiet: bool = False
+
+
+class Faces(Protocol):
+    """Real faces of an opened source. ``official`` says that every face carries the source's own partition.
+
+    It is pickled into worker processes, so it holds paths and small tables, never open files.
+    """
 
     official: bool
 
@@ -58,12 +89,36 @@ class Source(Protocol):
         ...
 
     def digest(self, face: Face) -> str:
-        """A hash of what ``read`` reads: two data sets with equal face lists and digests hold the same faces."""
+        """A hash of what ``read`` reads: two data sets with equal face lists and digests hold the same faces.
+        """
         ...
 
 
-def read_each(read: Callable[[Face], np.ndarray], faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
-    """``read_many`` of a source that reads one at a time. Raises InputError that names the face that cannot be read any more."""
+@dataclass(frozen=True)
+class Source:
+    """The declaration of a source: ``SOURCE`` at the end of its module.
+
+    ``folder`` says in words what ``--faces`` has to name; empty for a source that needs none. ``attributes``:
+    it knows CelebA's attributes, which a recipe may exclude. ``made``: pairs are rendered from its faces;
+    without it they come from elsewhere and there is nothing to render.
+    """
+
+    open: Callable[[Request], Faces]
+    folder: str = ""
+    attributes: bool = False
+    made: bool = True
+
+
+Read = Callable[[Face], np.ndarray]
+
+
+def read_each(
+    read: Read, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]
+) -> np.ndarray:
+    """``read_many`` of a source that reads one at a time.
+
+    Raises InputError that names the face that cannot be read any more.
+    """
     def read_named(face: Face) -> np.ndarray:
         try:
             return read(face)

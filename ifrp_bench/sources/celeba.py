@@ -1,8 +1,10 @@
-"""CelebA (Liu et al. 2015), aligned and cropped: the standard folder, its pictures loose or in their zip, which is read in place.
+"""CelebA (Liu et al. 2015), aligned and cropped: the standard folder, its pictures loose or in their zip,
+which is read in place.
 
-Expected in the folder: ``img_align_celeba/`` or ``img_align_celeba.zip``, ``identity_CelebA.txt``, ``list_eval_partition.txt``, and, where a
-recipe filters by attributes, ``list_attr_celeba.txt``. If ``list_landmarks_align_celeba.txt`` is there, the mean eyes are checked against the
-template. Nothing is downloaded.
+Expected in the folder: ``img_align_celeba/`` or ``img_align_celeba.zip``, ``identity_CelebA.txt``,
+``list_eval_partition.txt``, and, where a recipe filters by attributes, ``list_attr_celeba.txt``. If
+``list_landmarks_align_celeba.txt`` is there, the mean eyes are checked against the template. Nothing is
+downloaded.
 """
 
 import hashlib
@@ -12,21 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.images import PictureError, decode_picture, read_bytes
-from ifrp_bench.sources import Face, Skipped, read_each
-from ifrp_bench.warp import FRAME_PX, TEMPLATE_PX
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import PictureError, decode_picture, read_bytes
+from ifrp_bench.ground.warp import FRAME_PX, TEMPLATE_PX
+from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
 
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 TEMPLATE_TOLERANCE_PX = 3.0   # of the mean landmarks over the whole list
 
 
-class CelebASource:
+class CelebAFaces:
     """CelebA's faces with their identities and official partition."""
 
     official = True
 
-    def __init__(self, root: Path, faces: list[Face], skipped: list[Skipped], archive: tuple[Path, str] | None) -> None:
+    def __init__(
+        self, root: Path, faces: list[Face], skipped: list[Skipped], archive: tuple[Path, str] | None
+    ) -> None:
         self.root = root
         self._faces = faces
         self._skipped = skipped
@@ -45,7 +49,9 @@ class CelebASource:
     def read(self, face: Face) -> np.ndarray:
         picture = decode_picture(self._bytes(face))
         if picture.shape[1::-1] != FRAME_PX:
-            raise PictureError(f"{picture.shape[1]}x{picture.shape[0]}, CelebA's aligned pictures are 178x218")
+            raise PictureError(
+                f"{picture.shape[1]}x{picture.shape[0]}, CelebA's aligned pictures are 178x218"
+            )
         return picture
 
     def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
@@ -74,7 +80,7 @@ class CelebASource:
             raise PictureError(f"broken in {path.name}: {error}") from None
 
 
-def open_source(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> CelebASource:
+def open_celeba(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> CelebAFaces:
     """Open CelebA's folder; faces with any of ``exclude_attributes`` are left out.
 
     Raises InputError that names the file that is missing or not as CelebA publishes it.
@@ -82,7 +88,9 @@ def open_source(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> Cele
     archive = _pictures(root)
     identity = {name: int(number) for name, number in _pairs(root / "identity_CelebA.txt")}
     partition = dict(_pairs(root / "list_eval_partition.txt"))
-    excluded = _with_attributes(root / "list_attr_celeba.txt", exclude_attributes) if exclude_attributes else {}
+    excluded = (
+        _with_attributes(root / "list_attr_celeba.txt", exclude_attributes) if exclude_attributes else {}
+    )
     _check_template(root / "list_landmarks_align_celeba.txt")
     faces, skipped = [], []
     for name in sorted(partition):
@@ -91,10 +99,13 @@ def open_source(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> Cele
         elif name not in identity:
             skipped.append(Skipped(name, "no identity in identity_CelebA.txt"))
         elif partition[name] not in PARTITIONS:
-            raise InputError(f"{root / 'list_eval_partition.txt'}: partition {partition[name]!r} of {name}, expected 0, 1 or 2")
+            raise InputError(
+                f"{root / 'list_eval_partition.txt'}: partition {partition[name]!r} of {name}, expected 0, 1"
+                " or 2"
+            )
         else:
             faces.append(Face(name, identity[name], PARTITIONS[partition[name]]))
-    return CelebASource(root, faces, skipped, archive)
+    return CelebAFaces(root, faces, skipped, archive)
 
 
 def _pictures(root: Path) -> tuple[Path, str] | None:
@@ -103,8 +114,9 @@ def _pictures(root: Path) -> tuple[Path, str] | None:
     path = root / "img_align_celeba.zip"
     if not path.is_file():
         raise InputError(
-            f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here; --faces wants CelebA's folder (aligned and cropped pictures "
-            "with identity_CelebA.txt and list_eval_partition.txt), as its authors distribute it"
+            f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here; --faces wants CelebA's"
+            " folder (aligned and cropped pictures with identity_CelebA.txt and list_eval_partition.txt), as"
+            " its authors distribute it"
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -127,7 +139,9 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
     pairs = [line.split() for line in _lines(path) if line.strip()]
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2 or not pair[1].isdigit():
-            raise InputError(f"{path}: line {number} is {' '.join(pair)[:60]!r}, expected a file name and a number")
+            raise InputError(
+                f"{path}: line {number} is {' '.join(pair)[:60]!r}, expected a file name and a number"
+            )
     return [(name, value) for name, value in pairs]
 
 
@@ -135,7 +149,9 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     """CelebA's lists with a header: the count, the column names, then a name and its values a line."""
     lines = _lines(path)
     if len(lines) < 3 or not lines[0].strip().isdigit():
-        raise InputError(f"{path}: expected CelebA's list (a count, the column names, then one line a picture)")
+        raise InputError(
+            f"{path}: expected CelebA's list (a count, the column names, then one line a picture)"
+        )
     return lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
 
 
@@ -159,6 +175,14 @@ def _check_template(path: Path) -> None:
     worst = float(np.abs(means - TEMPLATE_PX).max())
     if worst > TEMPLATE_TOLERANCE_PX:
         raise InputError(
-            f"{path}: its mean landmarks are {worst:.1f} px from CelebA's aligned frame (at most {TEMPLATE_TOLERANCE_PX:.0f} expected); "
-            "are these the aligned and cropped pictures?"
+            f"{path}: its mean landmarks are {worst:.1f} px from CelebA's aligned frame (at most"
+            f" {TEMPLATE_TOLERANCE_PX:.0f} expected); are these the aligned and cropped pictures?"
         )
+
+
+def _open(request: Request) -> CelebAFaces:
+    assert request.folder
+    return open_celeba(request.folder, exclude_attributes=request.exclude_attributes)
+
+
+SOURCE = Source(_open, folder="CelebA's folder", attributes=True)

@@ -1,7 +1,9 @@
-"""Photographs in a folder: one sub-folder per identity (LFW's layout), or one flat folder in which every photograph is its own identity.
+"""Photographs in a folder: one sub-folder per identity (LFW's layout), or one flat folder in which every
+photograph is its own identity.
 
-Faces are found by MTCNN and brought into CelebA's frame by the eyes. What was found is kept in ``landmarks.csv``, keyed by the
-photograph's sha256, so that the search is done once; what was left out is named with its reason.
+Faces are found by MTCNN and brought into CelebA's frame by the eyes. What was found is kept in
+``landmarks.csv``, keyed by the photograph's sha256, so that the search is done once; what was left out is
+named with its reason.
 """
 
 import csv
@@ -9,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,19 +19,23 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ifrp_bench.errors import InputError
-from ifrp_bench.images import SUFFIXES, PictureError, decode_picture, read_bytes
-from ifrp_bench.sources import Face, Skipped, read_each
-from ifrp_bench.warp import TEMPLATE_PX, align_by_eyes, eyes_similarity
-from ifrp_bench.workers import map_in_order
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import SUFFIXES, PictureError, decode_picture, read_bytes
+from ifrp_bench.ground.warp import TEMPLATE_PX, align_by_eyes, eyes_similarity
+from ifrp_bench.ground.workers import map_in_order
+from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
 
 OTHER_FACE_PX = 10.0   # a second look this far from the first, in the frame, is at somebody else
-MIN_EYE_DISTANCE_PX = 16.0   # under half of the frame's 38 px: the picture would be mostly invented by interpolation
+# under half of the frame's 38 px: the picture would be mostly invented by interpolation
+MIN_EYE_DISTANCE_PX = 16.0
 
 
 @dataclass(frozen=True)
 class Found:
-    """A line of ``landmarks.csv``: what was found in one photograph. ``reason`` is empty where its face can be used."""
+    """A line of ``landmarks.csv``: what was found in one photograph.
+
+    ``reason`` is empty where its face can be used.
+    """
 
     file: str
     sha256: str
@@ -41,8 +48,11 @@ class Found:
     reason: str = ""
 
 
-class FolderSource:
-    """Faces of a folder of photographs. ``found`` maps each file, by its path under ``root``, to what was found in it."""
+class FolderFaces:
+    """Faces of a folder of photographs.
+
+    ``found`` maps each file, by its path under ``root``, to what was found in it.
+    """
 
     official = False
 
@@ -51,14 +61,23 @@ class FolderSource:
         self.found = found
 
     def faces(self) -> list[Face]:
-        people = {person: number for number, person in enumerate(sorted({_person(file) for file in self.found}))}
+        people = {
+            person: number for number, person in enumerate(sorted({_person(file) for file in self.found}))
+        }
         return [
-            Face(_name(file), people[_person(file)], note=f"{found.faces} faces, the most central taken" if found.faces > 1 else "")
-            for file, found in sorted(self.found.items()) if not found.reason
+            Face(
+                _name(file),
+                people[_person(file)],
+                note=f"{found.faces} faces, the most central taken" if found.faces > 1 else "",
+            )
+            for file, found in sorted(self.found.items())
+            if not found.reason
         ]
 
     def skipped(self) -> list[Skipped]:
-        return [Skipped(_name(file), found.reason) for file, found in sorted(self.found.items()) if found.reason]
+        return [
+            Skipped(_name(file), found.reason) for file, found in sorted(self.found.items()) if found.reason
+        ]
 
     def read(self, face: Face) -> np.ndarray:
         found = self._found(face)
@@ -81,20 +100,21 @@ class FolderSource:
     def _found(self, face: Face) -> Found:
         return self._by_name[face.name]
 
-    @property
+    @cached_property
     def _by_name(self) -> dict[str, Found]:
-        if not hasattr(self, "_names"):
-            self._names = {_name(file): found for file, found in self.found.items()}
-        return self._names
+        return {_name(file): found for file, found in self.found.items()}
 
 
-def open_source(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = False) -> FolderSource:
-    """Find the face in every photograph under ``root`` (or take what ``landmarks`` already knows) and open the folder as a source.
+def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = False) -> FolderFaces:
+    """Find the face in every photograph under ``root`` (or take what ``landmarks`` already knows) and open
+    the folder as a source.
 
     Raises InputError if there is no such folder or no photograph in it.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person")
+        raise InputError(
+            f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person"
+        )
     files = list_photographs(root)
     if not files:
         raise InputError(f"{root}: no picture ({', '.join(sorted(SUFFIXES))}) in it or in its sub-folders")
@@ -102,17 +122,24 @@ def open_source(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
     found = {}
     with _Appender(landmarks) as cache:
         results = map_in_order(
-            _find, ((file, known.get(file)) for file in files), workers=workers, initializer=_set_root, arguments=(root,)
+            _find,
+            ((file, known.get(file)) for file in files),
+            workers=workers,
+            initializer=_set_root,
+            arguments=(root,),
         )
         for line in tqdm(results, "faces found", len(files), unit="photo", disable=quiet, smoothing=0.02):
             found[line.file] = line
             if line is not known.get(line.file) and line != known.get(line.file):
                 cache.add(line)
-    return FolderSource(root, found)
+    return FolderFaces(root, found)
 
 
 def list_photographs(root: Path) -> list[str]:
-    """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it; hidden files and folders are passed over."""
+    """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it.
+
+    Hidden files and folders are passed over.
+    """
     files = []
     for folder, names, pictures in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -168,16 +195,22 @@ def find_in(picture: np.ndarray, file: str, sha256: str) -> Found:
     face = faces[0]
     eyes = face.landmarks_px[:2]
     distance = float(np.hypot(*(eyes[1] - eyes[0])))
-    reason = "" if distance >= MIN_EYE_DISTANCE_PX else f"face too small: eyes {distance:.0f} px apart, {MIN_EYE_DISTANCE_PX:.0f} needed"
+    reason = (
+        ""
+        if distance >= MIN_EYE_DISTANCE_PX
+        else f"face too small: eyes {distance:.0f} px apart, {MIN_EYE_DISTANCE_PX:.0f} needed"
+    )
     (lx, ly), (rx, ry) = (eyes if reason else _looked_at_again(picture, eyes)).round(2).tolist()
     return Found(file, sha256, len(faces), face.probability, lx, ly, rx, ry, reason)
 
 
 def _looked_at_again(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The eyes, (2, 2) px, as the mean of three looks: at the photograph, at the face aligned by that, and at the same face larger.
+    """The eyes, (2, 2) px, as the mean of three looks: at the photograph, at the face aligned by that, and at
+    the same face larger.
 
-    One look is off by one to three pixels of the frame, in a direction that depends on the scale; on 300 photographs of LFW the mean brings
-    both eyes to within 2 px of the template (by a further look) for 95 % instead of 85 %. A look that finds another face does not count.
+    One look is off by one to three pixels of the frame, in a direction that depends on the scale; on 300
+    photographs of LFW the mean brings both eyes to within 2 px of the template (by a further look) for 95 %
+    instead of 85 %. A look that finds another face does not count.
     """
     from ifrp_bench.nets.detector import find_faces
 
@@ -185,7 +218,9 @@ def _looked_at_again(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     back = eyes_similarity(*TEMPLATE_PX[:2], *eyes)   # frame to photograph
     looks = [eyes]
     for scale in (1.0, 1.35):
-        view = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else frame
+        view = (
+            cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else frame
+        )
         for face in find_faces(view)[:1]:
             seen = (face.landmarks_px[:2] + 0.5) / scale - 0.5
             if np.abs(seen - TEMPLATE_PX[:2]).max() < OTHER_FACE_PX:
@@ -194,14 +229,20 @@ def _looked_at_again(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
 
 
 def read_landmarks(path: Path) -> list[Found]:
-    """The lines of a landmarks file; none if there is no file. A last line that a killed run left half-written is ignored."""
+    """The lines of a landmarks file; none if there is no file.
+
+    A last line that a killed run left half-written is ignored.
+    """
     if not path.exists():
         return []
     columns = [field.name for field in fields(Found)]
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.reader(file)
         if next(rows, None) != columns:
-            raise InputError(f"{path}: not a landmarks file (expected the columns {', '.join(columns)}); remove it to search the faces anew")
+            raise InputError(
+                f"{path}: not a landmarks file (expected the columns {', '.join(columns)}); remove it to"
+                " search the faces anew"
+            )
         return [_parse(row) for row in rows if len(row) == len(columns)]
 
 
@@ -223,7 +264,8 @@ class _Appender:
         self.file.seek(0)
         text = self.file.read()
         whole = text.rfind("\n") + 1
-        self.file.truncate(len(text[:whole].encode("utf-8", "surrogateescape")))   # a line that a killed run left unfinished
+        # a line that a killed run left unfinished
+        self.file.truncate(len(text[:whole].encode("utf-8", "surrogateescape")))
         self.writer = csv.writer(self.file, lineterminator="\n")
         if not whole:
             self.writer.writerow(field.name for field in fields(Found))
@@ -235,3 +277,13 @@ class _Appender:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+def _open(request: Request) -> FolderFaces:
+    assert request.folder and request.landmarks
+    return open_folder(
+        request.folder, landmarks=request.landmarks, workers=request.workers, quiet=request.quiet
+    )
+
+
+SOURCE = Source(_open, folder="a folder of photographs")

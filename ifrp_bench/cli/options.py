@@ -1,0 +1,128 @@
+"""What commands share: options, how mistakes end, and which device is meant."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ifrp_bench.ground.errors import InputError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+CONDITIONS = ("raw", "stn", "oracle")
+SPLITS = ("train", "val", "test")
+
+
+class Commands(click.Group):
+    """Users' mistakes and full disks end in one line and exit code 1, Ctrl-C in 130.
+
+    A traceback is always a bug.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise click.ClickException(str(error)) from None
+        except OSError as error:
+            if error.errno is None:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            mend = "what is whole is kept: mend it and run the same command again"
+            raise click.ClickException(f"{where}{error.strerror}; {mend}") from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted; run the same command again to go on.", err=True)
+            ctx.exit(130)
+
+
+def device_option(function: Any) -> Any:
+    """``--device``."""
+    return click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+        help="auto takes a GPU where there is one.",
+    )(function)
+
+
+def quiet_option(function: Any) -> Any:
+    """``--quiet``."""
+    return click.option("--quiet", is_flag=True, help="No progress bars.")(function)
+
+
+def workers_option(function: Any) -> Any:
+    """``--workers``."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(0),
+        help="Processes; 0 is this process itself. [default: one a core]",
+    )(function)
+
+
+def checkpoint_option(function: Any) -> Any:
+    """``--checkpoint``."""
+    return click.option(
+        "--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True,
+        help="The end of training, or the best on validation.",
+    )(function)
+
+
+def aligner_option(function: Any) -> Any:
+    """``--aligner``."""
+    return click.option(
+        "--aligner", type=FOLDER,
+        help="The run that aligns for the condition stn. [default: an aligner's run in runs/DATA]",
+    )(function)
+
+
+def styles_option(function: Any) -> Any:
+    """``--styles``."""
+    return click.option(
+        "--styles", type=FOLDER, help="A folder of your own style folders, beside the eight."
+    )(function)
+
+
+def seed_option(function: Any) -> Any:
+    """``--seed``, 0 unless it is given."""
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True)(function)
+
+
+def part_names(kind: str) -> str:
+    """What there is in a folder of parts, by its files alone: no part is imported for a help text."""
+    folder = Path(__file__).parents[1] / kind
+    names = sorted(path.stem for path in folder.iterdir() if not path.name.startswith("_"))
+    return ", ".join(name.replace("_", "-") for name in names)
+
+
+def pick_device(name: str) -> str:
+    """``cuda`` or ``cpu``. Raises InputError where cuda is asked for and there is none."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        mend = "use --device cpu, or install a torch that fits the driver"
+        raise InputError(f"--device cuda: torch sees no GPU; {mend}")
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    return name
+
+
+def pick_workers(workers: int | None) -> int:
+    """The count given, or one a core."""
+    from ifrp_bench.ground.workers import default_workers
+
+    return default_workers() if workers is None else workers
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    """What ``a,b,c`` names; None where nothing is given."""
+    return tuple(name.strip() for name in text.split(",")) if text else None
+
+
+def find_aligner(conditions: tuple[str, ...] | str, aligner: Path | None, data: Path) -> Any:
+    """The run that aligns, where a condition wants one. Raises InputError that says how to train it."""
+    from ifrp_bench import paper
+    from ifrp_bench.data.runs import open_run
+
+    wanted = conditions == "stn" or "stn" in conditions
+    return open_run(aligner or paper.find_aligner(Path("runs") / data.name)) if wanted else None

@@ -1,0 +1,242 @@
+"""Commands that score, compare and report."""
+
+from pathlib import Path
+
+import click
+
+from ifrp_bench.cli.options import (
+    CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, part_names, pick_device, quiet_option,
+    seed_option, words,
+)
+
+
+@click.command("eval")
+@click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN]...")
+@click.option(
+    "--data",
+    type=FOLDER,
+    default=Path("data/demo"),
+    show_default=True,
+    help="The data set whose test split is evaluated.",
+)
+@click.option(
+    "--metrics",
+    metavar="NAME,NAME|FILE,...",
+    help=f"Only these of {part_names('metrics')}, or files of your own. [default: psnr,ssim,frr,fcr,vr]",
+)
+@click.option(
+    "--recogniser",
+    metavar="NAME|FILE.onnx",
+    default="builtin",
+    show_default=True,
+    help=(
+        "For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), or an ONNX file with a card"
+        " (FILE.json) beside it."
+    ),
+)
+@click.option(
+    "--condition",
+    "conditions",
+    type=click.Choice(CONDITIONS),
+    multiple=True,
+    default=("raw",),
+    show_default=True,
+    help=(
+        "What methods see; may be repeated: the SF as it is, brought upright by an aligner, or with its"
+        " stored warp."
+    ),
+)
+@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@click.option(
+    "--recovered",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="Faces recovered by another system, named as `pictures` names the SFs; may be repeated.",
+)
+@aligner_option
+@click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
+@device_option
+@quiet_option
+def evaluate(
+    runs: tuple[Path, ...],
+    data: Path,
+    metrics: str | None,
+    recogniser: str,
+    conditions: tuple[str, ...],
+    sketches: Path | None,
+    recovered: tuple[str, ...],
+    aligner: Path | None,
+    out: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Score trained runs and the difficulty rows (copy, mean-face, nearest-face) on a test split, and write
+    tables and a report.
+
+    Without RUN, all of runs/DATA/. What was recovered, scored and embedded before is used again. Several
+    processes share the work: `torchrun --nproc-per-node 2 -m ifrp_bench eval ...`.
+
+    \b
+    Examples:
+      ifrp-bench eval
+      ifrp-bench eval --metrics frr,fcr
+      ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser faces.onnx --condition raw --condition oracle
+      ifrp-bench eval --data data/lfw --recovered theirs=recovered_by_them --sketches data/sketches
+    """
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.paper import Evaluation, evaluate_all
+
+    out = out or Path("results") / data.name
+    all_runs = sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json"))
+    wanted = Evaluation(
+        data=open_dataset(data),
+        out=out,
+        runs=runs or tuple(all_runs),
+        conditions=conditions,
+        metrics=words(metrics),
+        recogniser=recogniser,
+        sketches=open_dataset(sketches) if sketches else None,
+        recovered=tuple(named_folder(text) for text in recovered),
+        aligner=find_aligner(conditions, aligner, data),
+        device=pick_device(device),
+        quiet=quiet,
+    )
+    show_tables(evaluate_all(wanted), out)
+
+
+@click.command()
+@click.option(
+    "--data", type=FOLDER, default=Path("data/demo"), show_default=True, help="A data set that `synth` made."
+)
+@click.option(
+    "--preset", default="smoke", show_default=True, help="Length of every training: paper, short, cpu, smoke."
+)
+@click.option(
+    "--methods",
+    metavar="NAME,NAME",
+    help="Only these. [default: aligner, the five baselines, the ablations and ifrp]",
+)
+@click.option(
+    "--condition",
+    "conditions",
+    type=click.Choice(CONDITIONS),
+    multiple=True,
+    default=CONDITIONS,
+    show_default=True,
+    help="As for eval; may be repeated.",
+)
+@click.option(
+    "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True, help="As for eval."
+)
+@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
+@click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
+@seed_option
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help=(
+        "An equal budget in place of the preset's lengths: so many minutes of training for each method, of"
+        " optimising for Gatys under each condition."
+    ),
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Time a few steps of each method, say how long all will take, and stop."
+)
+@device_option
+@quiet_option
+def paper(
+    data: Path,
+    preset: str,
+    methods: str | None,
+    conditions: tuple[str, ...],
+    recogniser: str,
+    sketches: Path | None,
+    runs: Path | None,
+    out: Path | None,
+    seed: int,
+    minutes: float | None,
+    dry_run: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """The whole comparison in one command: train every method that lacks a finished run, evaluate all under
+    the three conditions, write tables and the report. Stopped anywhere, the same command goes on.
+
+    \b
+    Examples:
+      ifrp-bench paper --dry-run
+      ifrp-bench paper --data data/lfw --preset cpu --recogniser mobilefacenet.onnx
+      ifrp-bench paper --data data/lfw --preset cpu --minutes 20
+    """
+    from ifrp_bench import parts
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.paper import Evaluation, Paper, evaluate_all, plan, train_all
+
+    dataset, device = open_dataset(data), pick_device(device)
+    chosen = words(methods) or parts.paper_rows()
+    aligners = [name for name in chosen if parts.trainable(name).aligns]
+    if "stn" in conditions and not aligners:
+        aligners = parts.aligner_names()[:1]
+        chosen = (*aligners, *chosen)
+    wanted = Paper(
+        data=dataset,
+        runs=runs or Path("runs") / data.name,
+        methods=chosen,
+        preset=preset,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        quiet=quiet,
+    )
+    planned = plan(wanted, click.echo)
+    total = sum(training.seconds for training in planned) / 60
+    click.echo(f"about {total:.0f} minutes of training; the evaluation comes after it")
+    if dry_run:
+        return
+
+    folders = train_all(wanted, planned)
+    out = out or Path("results") / data.name
+    tables = evaluate_all(Evaluation(
+        data=dataset,
+        out=out,
+        runs=tuple(folders),
+        conditions=conditions,
+        recogniser=recogniser,
+        sketches=open_dataset(sketches) if sketches else None,
+        aligner=open_run(wanted.root(aligners[0])) if aligners else None,
+        device=device,
+        quiet=quiet,
+    ))
+    show_tables(tables, out)
+
+
+def show_tables(written: list[Path], out: Path) -> None:
+    """Print Tables 1 and 2 and where the rest is."""
+    for path in written:
+        if path.suffix == ".md" and path.stem in ("table1", "table2"):
+            click.echo(path.read_text(encoding="utf-8"))
+    if written:
+        click.echo(f"{out}: scores.csv, results.json, tables/; look at {out / 'report.html'}")
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """``NAME=DIR`` or ``DIR``, which is its own name."""
+    name, equals, folder = text.partition("=")
+    path = Path(folder if equals else text)
+    return (name if equals else path.name), path
+
+
+@click.command()
+@click.argument("results", type=FOLDER)
+def report(results: Path) -> None:
+    """Write tables and the report of a results folder again, from its scores.
+
+    \b
+    Example:
+      ifrp-bench report results/demo
+    """
+    from ifrp_bench.paper import write_results
+
+    click.echo(f"look at {write_results(results)[-1]}")

@@ -1,0 +1,156 @@
+"""Commands around the style networks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ifrp_bench.cli.options import (
+    FILE, FOLDER, Commands, device_option, pick_device, pick_workers, quiet_option, seed_option,
+    styles_option, workers_option,
+)
+from ifrp_bench.ground.errors import InputError
+
+
+@click.group(cls=Commands)
+def styles() -> None:
+    """The style networks: list them, train them, place a style picture."""
+
+
+@styles.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def styles_list(as_json: bool) -> None:
+    """A table of the styles: role, title, and how far each network's Gram loss fell on faces it had not seen.
+    """
+    from ifrp_bench.data.catalog import catalogue
+
+    rows = catalogue()["styles"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo(f"{'style':<17}{'role':<8}{'Gram fall':>10}{'AUC':>7}  {'title, artist, year'}")
+    for row in rows:
+        fall = f"{row['gram_fall_percent']:.1f} %" if row["gram_fall_percent"] is not None else "-"
+        auc = f"{row['auc']:.3f}" if row["auc"] is not None else "-"
+        click.echo(
+            f"{row['name']:<17}{row['role']:<8}{fall:>10}{auc:>7}  {row['title']}, {row['artist']},"
+            f" {row['year']}"
+        )
+
+
+@styles.command("train")
+@click.argument("style")
+@click.option(
+    "--faces",
+    type=FOLDER,
+    required=True,
+    help="Photographs to stylize: one folder per person, or a flat folder.",
+)
+@click.option(
+    "--features",
+    metavar="vgg16|vgg19|FILE",
+    required=True,
+    help="What fetch placed, or a file of torchvision's or vgg_normalised weights.",
+)
+@click.option("--picture", type=FILE, help="The style picture. [default: where `styles fetch` placed it]")
+@click.option("--out", type=FOLDER, help="The style's folder. [default: styles/STYLE]")
+@click.option(
+    "--init",
+    metavar="STYLE",
+    help="Start from another style's network: seven of the eight took 700 updates so.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Updates. [default: 1200]")
+@click.option("--batch-size", type=click.IntRange(1), help="Crops an update. [default: 4]")
+@click.option("--style-weight", type=click.FloatRange(0), help="More style, less face. [default: 25]")
+@seed_option
+@click.option(
+    "--landmarks", type=FILE, help="Where found faces are kept. [default: OUT/training/landmarks.csv]"
+)
+@styles_option
+@workers_option
+@device_option
+@quiet_option
+def styles_train(
+    style: str,
+    faces: Path,
+    features: str,
+    picture: Path | None,
+    out: Path | None,
+    init: str | None,
+    steps: int | None,
+    batch_size: int | None,
+    style_weight: float | None,
+    seed: int,
+    landmarks: Path | None,
+    styles: Path | None,
+    workers: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train the network of STYLE (one of the eight, or a new name) and write its card. Stopped, it goes on
+    where it was.
+
+    \b
+    Example:
+      ifrp-bench styles train candy --picture candy.jpg --faces lfw --features vgg16
+    """
+    from ifrp_bench.data.styles import Style, find_styles, pick_styles, picture_of
+    from ifrp_bench.making.style import Config, train_style
+    from ifrp_bench.sources.folder import open_folder
+
+    known = find_styles(styles)
+    made_by_training = ("net", "training", "losses", "measured")
+    card: dict[str, Any] = {"title": style, "artist": "", "year": "", "seen": False}
+    if style in known:
+        card = {key: value for key, value in known[style].card.items() if key not in made_by_training}
+    target = Style(style, out or Path("styles") / style, card)
+    given = {"steps": steps, "batch_size": batch_size, "style_weight": style_weight}
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+
+    # the command as the card will have it
+    command = f"ifrp-bench styles train {style} --faces {faces.name} --features {Path(features).name}"
+    command += f" --init {init}" if init else ""
+    command += "".join(f" --{key.replace('_', '-')} {value}" for key, value in chosen.items())
+
+    found = open_folder(
+        faces,
+        landmarks=landmarks or target.folder / "training" / "landmarks.csv",
+        workers=pick_workers(workers),
+        quiet=quiet,
+    )
+    trained = train_style(
+        target, picture or picture_of(target), found, features, Config(**chosen, seed=seed),
+        command=command,
+        init=pick_styles([init], styles)[0] if init else None,
+        device=pick_device(device),
+        quiet=quiet,
+    )
+    losses = trained["losses"]
+    fall = f"fell by {losses['gram_fall_percent']} %"
+    click.echo(f"{target.folder}: Gram loss on {losses['held_out_faces']} held-out faces {fall}")
+
+
+@styles.command("fetch")
+@click.argument("style")
+@click.option(
+    "--from",
+    "where",
+    required=True,
+    metavar="FILE|URL",
+    help="Your copy of the picture, or where to download it.",
+)
+def styles_fetch(style: str, where: str) -> None:
+    """Place a style picture in the cache after checking its sha256 against the card. No picture comes with
+    the project.
+
+    \b
+    Example:
+      ifrp-bench styles fetch candy --from ~/Downloads/candy.jpg
+    """
+    from ifrp_bench.data.styles import find_styles, place_picture
+
+    known = find_styles()
+    if style not in known:
+        raise InputError(f"style {style!r} is none of {', '.join(known)}")
+    click.echo(f"placed {place_picture(known[style], where)}")

@@ -1,0 +1,107 @@
+"""The command that trains."""
+
+import os
+from pathlib import Path
+
+import click
+
+from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option, seed_option
+from ifrp_bench.ground.errors import InputError
+
+
+@click.command()
+@click.option(
+    "--method",
+    default="ifrp",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A method or ablation (`ifrp-bench list`), or a file of your own.",
+)
+@click.option(
+    "--data",
+    type=FOLDER,
+    help="A data set that `synth` made. [default: data/demo; with --resume the run's own, under data/]",
+)
+@click.option("--out", type=FOLDER, help="The run's folder. [default: runs/DATA/METHOD]")
+@click.option(
+    "--preset",
+    help=(
+        "Length and options: paper, short, cpu, smoke. [default: smoke on data/demo; else short on a GPU, cpu"
+        " on a CPU]"
+    ),
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.",
+)
+@seed_option
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in --out with the settings that it was started with."
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
+@device_option
+@quiet_option
+def train(
+    method: str,
+    data: Path | None,
+    out: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    seed: int,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train a method on a data set.
+
+    The run's folder holds the settings, the log, pictures and checkpoints. Stopped or killed, the same
+    command goes on where it was and ends with the same weights. Several processes: `torchrun --nproc-per-node
+    2 -m ifrp_bench train ...` or `accelerate launch`.
+
+    \b
+    Examples:
+      ifrp-bench train
+      ifrp-bench train --method ifrp --data data/lfw --preset cpu --out runs/lfw/ifrp
+      ifrp-bench train --method srn --data data/celeba --preset paper --set features=vgg19
+      ifrp-bench train --resume --out runs/lfw/ifrp
+    """
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.ground.settings import parse_settings
+    from ifrp_bench.training import resolve
+    from ifrp_bench.training.loop import describe, train as run_training
+
+    device = pick_device(device)
+    if resume:
+        if out is None:
+            raise InputError("--resume: name the run's folder with --out")
+        there = open_run(out)
+        job, data = resolve.resume(there), data or Path("data") / there.info["data"]
+    else:
+        data = data or Path("data/demo")
+        chosen = preset or resolve.default_preset(method, demo=data == Path("data/demo"), device=device)
+        job = resolve.resolve(method, chosen, parse_settings(settings), seed=seed)
+    dataset = open_dataset(data)
+    out = out or Path("runs") / data.name / Path(job.name).stem
+    if dry_run:
+        click.echo(describe(job, dataset))
+        return
+
+    run = run_training(job, dataset, out, device=device, quiet=quiet)
+    if int(os.environ.get("RANK", "0")):   # of several processes one speaks
+        return
+    if job.loop is None:
+        use = "`ifrp-bench eval` or `destylize --split` uses the run"
+        click.echo(f"{out}: {job.name} is not trained; it optimises each face when {use}")
+        return
+    facts = run.summary()
+    length = f"{facts['step']} steps in {facts['seconds'] / 60:.1f} minutes"
+    click.echo(
+        f"{out}: {length}, {facts['best_db']:.2f} dB on validation (the mean face:"
+        f" {facts['mean_face_db']:.2f} dB)"
+    )
+    click.echo(f"Look at {out / 'pictures'}; use it with `ifrp-bench destylize {out} PICTURE`.")

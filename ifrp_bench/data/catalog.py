@@ -1,0 +1,73 @@
+"""What there is, by name: the rows behind ``ifrp-bench list``."""
+
+from typing import Any
+
+from ifrp_bench import parts
+from ifrp_bench.data.recipe import load_recipe, recipe_names
+from ifrp_bench.data.styles import Style, find_styles
+from ifrp_bench.parts import Part
+
+Row = dict[str, Any]
+
+
+def catalogue() -> dict[str, list[Row]]:
+    """Recipes, sources, styles, methods and metrics with the facts that a user chooses by."""
+    return {
+        "recipes": [_recipe(name) for name in recipe_names()],
+        "sources": [_source(name) for name in parts.source_names()],
+        "styles": [_style(style) for style in find_styles().values()],
+        "methods": [_method(part) for part in parts.trainables().values()],
+        "metrics": [_metric(name) for name in parts.metrics()],
+    }
+
+
+def _recipe(name: str) -> Row:
+    recipe = load_recipe(name)
+    return {
+        "name": name,
+        "source": recipe.source,
+        "train_faces": recipe.train_faces,
+        "test_faces": recipe.test_faces,
+        "description": recipe.description,
+    }
+
+
+def _source(name: str) -> Row:
+    source = parts.source(name)
+    return {"name": name, "faces": source.folder, "made": source.made}
+
+
+def _style(style: Style) -> Row:
+    card = style.card
+    return {
+        "name": style.name,
+        "role": "seen" if style.seen else "unseen",
+        "trained": style.trained,
+        "title": card.get("title", ""),
+        "artist": card.get("artist", ""),
+        "year": card.get("year", ""),
+        "gram_fall_percent": card.get("losses", {}).get("gram_fall_percent"),
+        "auc": card.get("measured", {}).get("auc"),
+    }
+
+
+def _method(part: Part) -> Row:
+    return {
+        "name": part.name,
+        "kind": "aligner" if part.aligns else "method",
+        "use": part.use,
+        "trainable": part.use == "trained",
+        "settings": dict(part.settings),
+        "presets": list(part.declared.presets),
+        "description": part.title,
+    }
+
+
+def _metric(name: str) -> Row:
+    metric = parts.metric(name)
+    return {
+        "name": name,
+        "kind": metric.kind,
+        "columns": [column.name for column in metric.columns],
+        "default": metric.default,
+    }

@@ -1,0 +1,280 @@
+"""What comes from other systems and goes to them: pairs of photographs and drawings as a test-only data set,
+SFs as pictures, and faces that another system recovered from them, as shards.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ifrp_bench.data.format import (
+    Dataset, Shard, make_info, write_info, write_manifest, write_recovered, write_shard, write_skipped,
+)
+from ifrp_bench.data.plan import Plan, PlannedShard
+from ifrp_bench.data.recipe import Recipe, recipe_from
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import locked
+from ifrp_bench.ground.images import (
+    SUFFIXES, PictureError, decode_picture, read_bytes, read_picture, tile, write_png,
+)
+from ifrp_bench.ground.warp import FACE_PX, align_by_eyes, face_window, warp_matrix
+from ifrp_bench.sources import Face, Skipped
+from ifrp_bench.sources.folder import Found, open_folder
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A face's photograph and drawing, and what was found in each."""
+
+    face: Face
+    real_root: Path
+    real: Found
+    stylized_root: Path
+    stylized: Found
+
+
+def import_pairs(
+    stylized: Sequence[Path],
+    real: Sequence[Path],
+    out: Path,
+    *,
+    style: str = "sketch",
+    misalignment: str = "lab",
+    seed: int = 0,
+    workers: int = 0,
+    quiet: bool = False,
+) -> Dataset:
+    """A test-only data set in ``out`` of photographs in the folders ``real`` and drawings of the same people
+    in ``stylized``, folder by folder.
+
+    A pair has one file name (its suffix may differ) and is one identity. Both are brought into CelebA's frame
+    by their own eyes, a drawing in which no face is found by the photograph's if both are of one size; the
+    drawing is then misaligned as ``misalignment`` says, once. What has no partner or no face is named in
+    ``skipped.csv``. Raises InputError for folders that do not go together and where no pair is left.
+    """
+    if len(stylized) != len(real) or not real:
+        raise InputError(
+            f"{len(stylized)} folders of drawings and {len(real)} of photographs: give --stylized and --real"
+            " in turn, as many of each"
+        )
+    if not style.isidentifier():
+        raise InputError(f"style {style!r}: expected a word of letters, digits and underscores")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        pairs, skipped = _find_pairs(stylized, real, out, workers, quiet)
+        if not pairs:
+            raise InputError(
+                f"{real[0]}, {stylized[0]}: no pair of a photograph and a drawing with one name and a face in"
+                f" it (see {out / 'skipped.csv'})"
+            )
+        values = {
+            "name": out.name,
+            "source": "pairs",
+            "train_faces": 0,
+            "val_faces": 0,
+            "test_faces": len(pairs),
+            "test_styles": (style,),
+            "misalignment": misalignment,
+            "stylize_px": FACE_PX,
+            "seed": seed,
+            "description": f"{style}: pairs from elsewhere, for testing only",
+        }
+        recipe = recipe_from(values, where="import-pairs")
+        parts = [
+            pairs[start : start + recipe.shard_pairs] for start in range(0, len(pairs), recipe.shard_pairs)
+        ]
+        plan = Plan(
+            recipe,
+            tuple(
+                PlannedShard(f"test-{number:05d}.h5", "test", tuple(pair.face for pair in part), (style,))
+                for number, part in enumerate(parts)
+            ),
+            tuple(skipped),
+        )
+        entries = {}
+        for planned, part in zip(plan.shards, tqdm(parts, desc="shards", unit="shard", disable=quiet)):
+            shard = _shard_of(recipe, planned, part)
+            entries[planned.name] = {"split": "test"} | write_shard(out / planned.name, shard)
+            if planned is plan.shards[0]:
+                write_png(
+                    out / "preview.png",
+                    tile([[shard.real[row], shard.stylized[row]] for row in range(min(6, len(part)))]),
+                )
+        write_manifest(out, plan.rows())
+        write_skipped(out, plan.left_out())
+        names = "".join(f"{pair.face.name} {pair.real.sha256} {pair.stylized.sha256}\n" for pair in pairs)
+        faces_sha256 = hashlib.sha256(names.encode()).hexdigest()
+        info = make_info(
+            recipe=recipe.as_dict(),
+            counts=plan.counts,
+            faces=None,
+            faces_sha256=faces_sha256,
+            styles={},
+            device="cpu",
+        ) | {"complete": True, "shards": entries}
+        write_info(out, info)
+    return Dataset(out, info)
+
+
+def _find_pairs(
+    stylized: Sequence[Path], real: Sequence[Path], out: Path, workers: int, quiet: bool
+) -> tuple[list[_Pair], list[Skipped]]:
+    pairs: list[_Pair] = []
+    skipped: list[Skipped] = []
+    for number, (drawings_root, photographs_root) in enumerate(zip(stylized, real)):
+        photographs, drawings = (
+            _by_stem(
+                open_folder(
+                    root, landmarks=out / f"landmarks-{kind}-{number}.csv", workers=workers, quiet=quiet
+                ).found
+            )
+            for kind, root in (("real", photographs_root), ("stylized", drawings_root))
+        )
+        for stem in sorted(photographs.keys() | drawings.keys()):
+            name = f"{number}-{stem}" if len(real) > 1 else stem
+            if stem not in drawings or stem not in photographs:
+                skipped.append(
+                    Skipped(name, f"no {'drawing' if stem not in drawings else 'photograph'} of this name")
+                )
+                continue
+            photograph, drawing = photographs[stem], drawings[stem]
+            borrowed = (
+                bool(drawing.reason)
+                and not photograph.reason
+                and _size(photographs_root / photograph.file) == _size(drawings_root / drawing.file)
+            )
+            if photograph.reason or (drawing.reason and not borrowed):
+                skipped.append(Skipped(name, photograph.reason or f"drawing: {drawing.reason}"))
+                continue
+            if borrowed:
+                skipped.append(
+                    Skipped(name, f"used: {drawing.reason} in the drawing, the photograph's eyes taken")
+                )
+                drawing = replace(photograph, file=drawing.file, sha256=drawing.sha256)
+            pairs.append(
+                _Pair(
+                    Face(name, len(pairs), partition="test"),
+                    photographs_root,
+                    photograph,
+                    drawings_root,
+                    drawing,
+                )
+            )
+    return pairs, skipped
+
+
+def _by_stem(found: dict[str, Found]) -> dict[str, Found]:
+    return {Path(file).with_suffix("").as_posix().replace("/", "_"): one for file, one in found.items()}
+
+
+def _size(path: Path) -> tuple[int, ...]:
+    try:
+        return read_picture(path).shape
+    except PictureError:
+        return (0,)
+
+
+def _shard_of(recipe: Recipe, planned: PlannedShard, pairs: list[_Pair]) -> Shard:
+    style = planned.styles[0]
+    moved = [planned.misalignment(recipe, pair.face, style) for pair in pairs]
+    return Shard(
+        stylized=np.stack(
+            [
+                face_window(_frame(pair.stylized_root, pair.stylized), one, border=recipe.border)
+                for pair, one in zip(pairs, moved)
+            ]
+        ),
+        real=np.stack([face_window(_frame(pair.real_root, pair.real)) for pair in pairs]),
+        real_index=np.arange(len(pairs), dtype=np.int32),
+        style=np.array([style.encode()] * len(pairs)),
+        face=np.array([pair.face.name.encode() for pair in pairs]),
+        identity=np.array([pair.face.identity for pair in pairs], dtype=np.int32),
+        warp=np.array([warp_matrix(one) for one in moved], dtype=np.float32),
+    )
+
+
+def _frame(root: Path, found: Found) -> np.ndarray:
+    """The picture in CelebA's frame, uint8 (218, 178, 3)."""
+    eyes = np.array([[found.left_eye_x, found.left_eye_y], [found.right_eye_x, found.right_eye_y]])
+    return align_by_eyes(decode_picture(read_bytes(root / found.file)), *eyes)
+
+
+def write_pictures(
+    data: Dataset, out: Path, *, split: str = "test", condition: str = "raw", quiet: bool = False
+) -> int:
+    """Every SF of a split as ``out/stylized/ID.png``, as it is (``raw``) or brought upright (``oracle``), and
+    its RF as ``out/real/ID.png``, for other systems to work on; returns their number.
+    """
+    count = 0
+    for path in tqdm(data.shards(split), desc="pictures", unit="shard", disable=quiet):
+        shard = data.read(path)
+        seen = shard.upright() if condition == "oracle" else shard.stylized
+        for kind, faces in (("stylized", seen), ("real", shard.real[shard.real_index])):
+            (out / kind).mkdir(parents=True, exist_ok=True)
+            for row, face in enumerate(faces):
+                write_png(out / kind / f"{picture_id(path, row)}.png", face)
+        count += len(shard.stylized)
+    return count
+
+
+def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "test") -> Path:
+    """Faces that another system recovered, as shards in ``out``; returns it.
+
+    ``pictures`` holds one picture of 128x128 for each SF, named by its id, ``SHARD-ROW``
+    (``test-00000-00012.png``), as ``write_pictures`` names them. Raises InputError with counts and examples
+    of missing, extra, broken and wrongly sized files: nothing is written then.
+    """
+    if not pictures.is_dir():
+        raise InputError(f"{pictures}: no such folder of recovered pictures")
+    files = {
+        path.stem: path
+        for path in sorted(pictures.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    }
+    wanted = {
+        path.name: [picture_id(path, row) for row in range(data.info["shards"][path.name]["pairs"])]
+        for path in data.shards(split)
+    }
+    names = [name for ids in wanted.values() for name in ids]
+    faces: dict[str, np.ndarray] = {}
+    broken, sized = [], []
+    for name in (name for name in names if name in files):
+        try:
+            faces[name] = read_picture(files[name])
+        except PictureError as error:
+            broken.append(f"{files[name].name}: {error}")
+            continue
+        if faces[name].shape != (FACE_PX, FACE_PX, 3):
+            sized.append(f"{files[name].name}: {faces[name].shape[1]}x{faces[name].shape[0]}")
+    problems = [
+        *_listed("missing", [name for name in names if name not in files]),
+        *_listed("extra", sorted(files.keys() - set(names))),
+        *_listed("broken", broken),
+        *_listed(f"not {FACE_PX}x{FACE_PX}", sized),
+    ]
+    if problems:
+        raise InputError(
+            f"{pictures}: {'; '.join(problems)}; expected {len(names)} pictures named as `ifrp-bench"
+            " pictures` names them"
+        )
+    for name, ids in wanted.items():
+        write_recovered(
+            out / name,
+            np.stack([faces[one] for one in ids]),
+            {"data_sha256": data.sha256, "condition": "given", "pictures": pictures.name},
+        )
+    return out
+
+
+def picture_id(shard: Path, row: int) -> str:
+    """The id of an SF: its shard and row."""
+    return f"{shard.stem}-{row:05d}"
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    return (
+        [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"] if names else []
+    )

@@ -1,0 +1,270 @@
+"""``ifrp-bench verify``: is a data set on disk what its recipe says? Every problem is named.
+
+Nothing is changed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ifrp_bench import parts
+from ifrp_bench.data.format import (
+    SPLIT_NAMES, Dataset, Shard, ShardError, open_dataset, read_manifest, read_shard,
+)
+from ifrp_bench.data.pairs import PairMaker, open_faces, part_of
+from ifrp_bench.data.plan import Plan, make_plan
+from ifrp_bench.data.recipe import Recipe, recipe_from
+from ifrp_bench.data.styles import Stylizer, pick_styles
+from ifrp_bench.ground.draws import generator
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.precision import fast_precision
+from ifrp_bench.ground.provenance import fingerprint
+from ifrp_bench.ground.workers import one_thread
+
+# mean difference in grey levels allowed to another kind of machine: its convolutions round differently
+OTHER_MACHINE_LEVELS = 2.0
+
+
+@dataclass
+class Report:
+    """What was found: ``problems`` make the data set bad, ``notes`` say what was not checked."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    shards: int = 0
+    pairs: int = 0
+    rendered: int = 0
+
+
+def verify(
+    root: Path,
+    *,
+    faces: Path | None = None,
+    styles: Path | None = None,
+    device: str = "cpu",
+    sample: int = 16,
+    quiet: bool = False,
+) -> Report:
+    """Check schema, counts, ranges, every hash, the manifest, that splits share nobody, and render ``sample``
+    pairs again.
+
+    ``faces`` says where the photographs are if they have moved. Raises ShardError only where there is no data
+    set to check at all.
+    """
+    dataset = open_dataset(root, complete=False)
+    report = Report()
+    if not dataset.info["complete"]:
+        report.problems.append(f"{root}: the synthesis was not finished; run synth again to go on")
+    try:
+        recipe = recipe_from(dataset.info["recipe"], where=f"{root / 'dataset.json'}: recipe")
+    except (InputError, TypeError) as error:
+        report.problems.append(str(error))
+        return report
+    shards: dict[str, Shard] = {}
+    people: dict[str, set[int]] = {split: set() for split in SPLIT_NAMES}
+    for name, entry in tqdm(sorted(dataset.info["shards"].items()), "shards", unit="shard", disable=quiet):
+        try:
+            shard = dataset.read(root / name)
+        except ShardError as error:
+            report.problems.append(str(error))
+            continue
+        report.problems += [f"{root / name}: {problem}" for problem in _contents(shard, entry, recipe)]
+        people[entry["split"]].update(shard.identity.tolist())
+        report.shards, report.pairs = report.shards + 1, report.pairs + len(shard.stylized)
+        shards[name] = Shard(
+            shard.stylized[:0],
+            shard.real[:0],
+            shard.real_index,
+            shard.style,
+            shard.face,
+            shard.identity,
+            shard.warp,
+        )
+    report.problems += _splits(dataset, recipe, people)
+    report.problems += _manifest(dataset, shards)
+    with one_thread():   # as synthesis renders
+        _rerender(dataset, recipe, faces, styles, device, sample, report)
+    return report
+
+
+def _contents(shard: Shard, entry: dict[str, Any], recipe: Recipe) -> Iterator[str]:
+    """Whether a shard's columns agree with its entry, its recipe and each other."""
+    if (len(shard.stylized), len(shard.real)) != (entry["pairs"], entry["faces"]):
+        yield (
+            f"{len(shard.stylized)} pairs of {len(shard.real)} faces, dataset.json says {entry['pairs']} of"
+            f" {entry['faces']}"
+        )
+    expected = {style.encode() for style in recipe.styles_of(entry["split"])}
+    if set(shard.style.tolist()) != expected:
+        yield f"its styles are {sorted(set(shard.style.tolist()))}, the recipe's {sorted(expected)}"
+    for name in ("stylized", "real"):
+        pictures = getattr(shard, name)
+        flat = (
+            pictures.reshape(len(pictures), -1).max(1) == pictures.reshape(len(pictures), -1).min(1)
+        ).nonzero()[0]
+        if len(flat):
+            yield f"{name} picture {flat[0]} is one flat colour ({len(flat)} such in all)"
+    determinants = np.linalg.det(shard.warp[:, :, :2].astype(np.float64))
+    if len(determinants) and (determinants.min() < 0.5 or determinants.max() > 1.05):
+        yield (
+            f"a warp scales areas by {determinants.min():.2f} to {determinants.max():.2f}, the tiers give"
+            " 0.64 to 1"
+        )
+
+
+def _splits(dataset: Dataset, recipe: Recipe, people: dict[str, set[int]]) -> Iterator[str]:
+    """Whether counts are the recipe's and identities are kept apart."""
+    counts = dataset.info["counts"]
+    for split in SPLIT_NAMES:
+        made = sum(entry["faces"] for entry in dataset.info["shards"].values() if entry["split"] == split)
+        if made != getattr(recipe, f"{split}_faces") or made != counts[split]["faces"]:
+            yield (
+                f"{dataset.root}: {made} {split} faces in the shards, the recipe says"
+                f" {getattr(recipe, f'{split}_faces')}"
+            )
+    if len(dataset.info["shards"]) != counts["shards"]:
+        yield f"{dataset.root}: {len(dataset.info['shards'])} shards, dataset.json counts {counts['shards']}"
+    if recipe.split == "identity":
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = people[a] & people[b]
+            if both:
+                yield (
+                    f"{dataset.root}: {len(both)} identities are in {a} and in {b} (the first is"
+                    f" {min(both)}); the recipe keeps them apart"
+                )
+
+
+def _manifest(dataset: Dataset, shards: dict[str, Shard]) -> Iterator[str]:
+    """Whether ``manifest.csv`` lists exactly the shards' rows."""
+    try:
+        rows = read_manifest(dataset.root)
+    except ShardError as error:
+        yield str(error)
+        return
+    listed: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        listed.setdefault(row["shard"], []).append(row)
+    for name in sorted(listed.keys() - dataset.info["shards"].keys()):
+        yield f"{dataset.root / 'manifest.csv'}: lists {name}, which is not in dataset.json"
+    for name, shard in shards.items():
+        here = [
+            (row["face"].encode(), row["style"].encode(), row["identity"]) for row in listed.get(name, [])
+        ]
+        there = list(zip(shard.face.tolist(), shard.style.tolist(), map(str, shard.identity.tolist())))
+        if here != there:
+            yield (
+                f"{dataset.root / 'manifest.csv'}: its {len(here)} rows of {name} are not the {len(there)} in"
+                " the shard"
+            )
+
+
+def _rerender(
+    dataset: Dataset,
+    recipe: Recipe,
+    faces: Path | None,
+    styles: Path | None,
+    device: str,
+    sample: int,
+    report: Report,
+) -> None:
+    """Make a sample of faces again, from the recipe, and compare pixel by pixel.
+
+    The face list is held to its hash.
+    """
+    if not parts.source(recipe.source).made:
+        report.notes.append("the pairs come from elsewhere: none was rendered again")
+        return
+    where = faces or (Path(dataset.info["faces"]) if dataset.info["faces"] else None)
+    if where is not None and not where.is_dir():
+        report.notes.append(
+            f"no pair was rendered again: the faces are no longer at {where}; say where they are with --faces"
+        )
+        return
+    try:
+        chosen = pick_styles(recipe.styles, styles)
+        source = open_faces(
+            recipe, where, landmarks=dataset.root / "landmarks.csv", workers=0, device=device, quiet=True,
+        )
+        plan = make_plan(recipe, source)
+    except InputError as error:
+        report.problems.append(str(error))
+        return
+    if plan.faces_sha256(source) != dataset.info["faces_sha256"]:
+        report.problems.append(
+            f"{dataset.root}: the faces at {where or recipe.source} are not those that it was made from"
+            " (their hash differs)"
+        )
+        return
+    for style in chosen:
+        if dataset.info["styles"].get(style.name) != style.sha256:
+            report.problems.append(
+                f"{dataset.root}: made with another network of {style.name} than the one here"
+            )
+            return
+    exact = dataset.info["rendered_with"] == fingerprint(device)
+    if not exact:
+        kind = dataset.info["rendered_with"]
+        report.notes.append(
+            f"made on another kind of machine ({kind}): pairs are compared to {OTHER_MACHINE_LEVELS} grey"
+            " levels, not exactly"
+        )
+    stylizer = Stylizer(
+        chosen, precision=recipe.precision if exact else fast_precision(device), device=device, batch_size=1
+    )
+    report.problems += _compare(
+        dataset, plan, PairMaker(plan.recipe, source, stylizer), sample, exact, report
+    )
+    wanted = [tuple(map(str, row)) for row in plan.rows()]
+    if wanted != [tuple(row.values()) for row in _rows(dataset)]:
+        report.problems.append(f"{dataset.root / 'manifest.csv'}: not the rows that the recipe gives")
+
+
+def _rows(dataset: Dataset) -> list[dict[str, str]]:
+    try:
+        return read_manifest(dataset.root)
+    except ShardError:
+        return []   # named already
+
+
+def _compare(
+    dataset: Dataset, plan: Plan, maker: PairMaker, sample: int, exact: bool, report: Report
+) -> Iterator[str]:
+    whole = [shard for shard in plan.shards if shard.name in dataset.info["shards"]]
+    if not whole:
+        return
+    draws = generator("verify", dataset.info["faces_sha256"])
+    for number in sorted(set(draws.integers(len(whole), size=max(1, sample // 4)).tolist())):
+        planned = whole[number]
+        try:
+            stored = read_shard(dataset.root / planned.name)
+        except ShardError:
+            continue   # named already
+        first = int(draws.integers(len(planned.faces)))
+        made = maker.make(part_of(planned, slice(first, first + 1)))
+        rows = slice(first * len(planned.styles), (first + 1) * len(planned.styles))
+        report.rendered += len(made.stylized)
+        for name, old, new in (
+            ("stylized", stored.stylized[rows], made.stylized),
+            ("real", stored.real[first : first + 1], made.real),
+        ):
+            if old.shape != new.shape:
+                yield (
+                    f"{dataset.root / planned.name}: {name} rows of face {planned.faces[first].name} are"
+                    " missing"
+                )
+                continue
+            off = np.abs(old.astype(np.int16) - new).mean()
+            if off > (0 if exact else OTHER_MACHINE_LEVELS):
+                yield (
+                    f"{dataset.root / planned.name}: {name} of face {planned.faces[first].name} differs from"
+                    f" its recipe by {off:.3f} grey levels on average"
+                )
+        if not np.array_equal(stored.warp[rows], made.warp):
+            yield (
+                f"{dataset.root / planned.name}: warps of face {planned.faces[first].name} differ from the"
+                " recipe"
+            )

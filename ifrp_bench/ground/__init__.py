@@ -1,0 +1,1 @@
+"""What everything stands on: files, weights, pictures, geometry, draws, processes, settings, errors."""

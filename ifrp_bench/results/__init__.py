@@ -1,0 +1,1 @@
+"""Stages 4 and 5: recovered faces -> scores -> tables and the report."""

@@ -1,0 +1,418 @@
+"""Stage 4: recovered and real faces -> one row of scores per recovered face. Averages, intervals and tests
+are the tables' job.
+
+It writes ``scores.csv`` (a row per face and entry), ``consistency.csv`` (FCR: a row per face, entry and
+ordered pair of styles), ``sets.csv`` (FID and KID, where asked for) and ``results.json`` (what was evaluated
+with what). Every row carries the data set's hash, the recogniser and the protocol. What takes time, scores of
+pictures and embeddings, is kept shard by shard: several processes share the shards, and a run that was
+stopped goes on where it was.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ifrp_bench import __version__, parts
+from ifrp_bench.data.format import Dataset, read_recovered
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import write_whole
+from ifrp_bench.ground.processes import Processes
+from ifrp_bench.ground.provenance import versions
+from ifrp_bench.ground.workers import on_threads
+from ifrp_bench.metrics import Columns, Embedded, Metric, Scorer
+from ifrp_bench.nets.recogniser import Recogniser, probe_face
+
+PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
+FACES_AT_ONCE = 64   # that a thread scores at a time
+
+Key = list[bytes | np.ndarray]   # everything that a kept array depends on
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row group of the tables: a method's recovered faces under a condition, in ``folder`` as shards of
+    the split's names.
+
+    ``headline`` says that this is the condition under which the method stands in a paper's table; ``note``
+    what a reader must know.
+    """
+
+    method: str
+    run: str
+    condition: str
+    folder: Path
+    headline: bool = True
+    note: str = ""
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What tells its rows from others'."""
+        return {"method": self.method, "run": self.run, "condition": self.condition}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a shard stands: its rows among all SFs, and its part of the gallery."""
+
+    rows: slice
+    people: slice
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A test split without its stylized pictures: one row per SF, and
+    the gallery of real faces with its identities.
+    """
+
+    frame: pd.DataFrame   # style, seen, face, identity, and ``own``: the gallery's row of the face
+    faces: np.ndarray   # uint8 (m, 128, 128, 3)
+    identity: np.ndarray   # (m,)
+    shards: dict[str, Place]
+
+    def own_of(self, name: str) -> np.ndarray:
+        """The gallery's row of each SF of a shard."""
+        return self.frame["own"].to_numpy()[self.shards[name].rows]
+
+    def of_shard(self, name: str) -> np.ndarray:
+        """The real faces of a shard, each once."""
+        return self.faces[self.shards[name].people]
+
+    def names(self) -> list[str]:
+        """What each of its faces is called."""
+        names = [""] * len(self.faces)
+        for row, name in zip(self.frame["own"], self.frame["face"]):
+            names[row] = name
+        return names
+
+
+def evaluate(
+    entries: Iterable[Entry], data: Dataset, out: Path, *,
+    metrics: Iterable[str] | None = None,
+    recogniser: Recogniser | None = None,
+    split: str = "test",
+    processes: Processes | None = None,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Score every entry and write the results into ``out``; returns the scores.
+
+    Of several processes the first has them, the others an empty frame. ``metrics`` are names of the catalogue
+    or files of the user's own; only what they need is computed. Raises InputError for an unknown metric,
+    retrieval without a recogniser, and recovered shards that are missing, broken or of another length:
+    nothing is written then.
+    """
+    wanted = named_metrics(parts.default_metrics() if metrics is None else metrics)
+    check_recogniser(wanted, recogniser)
+    processes = processes or Processes("cpu")
+    entries, gallery = list(entries), load_gallery(data, split)
+    scoring = _Scoring(gallery, data.sha256, wanted, recogniser, out / "kept")
+
+    # what takes time, shard by shard, shared by the processes
+    work: list[tuple[Entry | None, str]] = [
+        (entry, name) for entry in [None, *entries] for name in gallery.shards
+    ]
+    mine = work[processes.rank::processes.world]
+    for entry, name in tqdm(mine, desc="evaluate", unit="shard", disable=quiet or not processes.first):
+        scoring.prepare(entry, name)
+    processes.wait()
+    if not processes.first:
+        return pd.DataFrame()
+
+    # put together, entry by entry
+    facts = {
+        "data_sha256": data.sha256,
+        "recogniser": recogniser.name if recogniser else "",
+        "protocol": PROTOCOL,
+        "version": __version__,
+    }
+    tables: dict[str, list[pd.DataFrame]] = {"scores": [], "consistency": [], "sets": []}
+    described = []
+    for entry in entries:
+        scored = scoring.scored(entry)
+        for name, frame in scored.frames.items():
+            headline = {} if name == "sets" else {"headline": entry.headline}
+            tables[name].append(frame.assign(**entry.key, split=split, **headline, **facts))
+        about = {"headline": entry.headline, "note": entry.note, "recovered": str(entry.folder.resolve())}
+        described.append({**entry.key, "split": split, **about, **scored.facts})
+
+    joined = {name: pd.concat(frames, ignore_index=True) for name, frames in tables.items() if frames}
+    _write(out, joined, {
+        "data": data.root.name,
+        "data_folder": str(data.root.resolve()),
+        "metrics": list(wanted),
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in wanted.items()},
+        "split": split,
+        "entries": described,
+        "versions": versions(),
+    } | facts | (_about(recogniser) if recogniser else {}))
+    return joined["scores"]
+
+
+def _about(recogniser: Recogniser) -> dict[str, Any]:
+    """Its file, and the beginning of what it gives for the picture
+    of the self-test, for a reader with doubts.
+    """
+    test = recogniser.embed(probe_face())[0][:8]
+    return {
+        "recogniser_sha256": recogniser.sha256,
+        "recogniser_test": [round(float(value), 5) for value in test],
+    }
+
+
+def named_metrics(names: Iterable[str]) -> dict[str, Metric]:
+    """The metrics of these names, in this order.
+
+    Raises InputError for one that there is not, and for none at all.
+    """
+    wanted = {name: parts.metric(name) for name in names}
+    if not wanted:
+        raise InputError(f"no metric: name some of {', '.join(parts.metrics())}")
+    return wanted
+
+
+def needs_recogniser(metrics: Mapping[str, Metric]) -> bool:
+    """Whether any of them is a retrieval metric."""
+    return any(metric.kind == "retrieval" for metric in metrics.values())
+
+
+def check_recogniser(metrics: Mapping[str, Metric], recogniser: Recogniser | None) -> None:
+    """Raises InputError for retrieval without a recogniser."""
+    if recogniser is None and needs_recogniser(metrics):
+        names = [name for name, metric in parts.metrics().items() if metric.kind == "retrieval"]
+        needed = f"{', '.join(names[:-1])} and {names[-1]} need a recogniser"
+        raise InputError(f"{needed}: builtin, facenet (fetched before) or an .onnx file with its card")
+
+
+def load_gallery(data: Dataset, split: str) -> Gallery:
+    """The split's rows and gallery.
+
+    Raises ShardError for shards that are not as the data set says, InputError for a split without pairs.
+    """
+    frames, galleries, shards = [], [], {}
+    rows = people = 0
+    for path in data.shards(split):
+        shard = data.read(path)
+        frames.append(pd.DataFrame({
+            "style": shard.style.astype(str),
+            "face": shard.face.astype(str),
+            "identity": shard.identity,
+            "own": shard.real_index.astype(np.int64) + people,
+        }))
+        galleries.append(shard.real)
+        ends = rows + len(shard.stylized), people + len(shard.real)
+        shards[path.name] = Place(slice(rows, ends[0]), slice(people, ends[1]))
+        rows, people = ends
+    if not shards:
+        raise InputError(f"{data.root}: the split {split!r} has no pairs")
+    frame = pd.concat(frames, ignore_index=True)
+    frame.insert(1, "seen", frame["style"].isin(data.seen))
+    identity = np.zeros(people, dtype=np.int64)
+    identity[frame["own"]] = frame["identity"]
+    return Gallery(frame, np.concatenate(galleries), identity, shards)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """An entry's rows for ``scores``, ``consistency`` and ``sets``, and facts for ``results.json``."""
+
+    frames: dict[str, pd.DataFrame]
+    facts: dict[str, Any]
+
+
+class _Scoring:
+    """Scores of entries, shard by shard and kept; ``prepare`` computes a
+    shard's part, ``scored`` puts an entry's parts together.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        data_sha256: str,
+        metrics: Mapping[str, Metric],
+        recogniser: Recogniser | None,
+        kept: Path,
+    ) -> None:
+        self.gallery, self.data_sha256, self.kept = gallery, data_sha256, kept
+        self.recogniser = recogniser if needs_recogniser(metrics) else None
+        self.columns = {name: {column.name for column in metric.columns} for name, metric in metrics.items()}
+        self.scorers: dict[str, dict[str, Scorer]] = {"picture": {}, "retrieval": {}, "set": {}}
+        for name, metric in metrics.items():
+            self.scorers[metric.kind][name] = metric.opened()
+        in_order = sorted(self.scorers["retrieval"], key=lambda name: metrics[name].place)
+        self.scorers["retrieval"] = {name: self.scorers["retrieval"][name] for name in in_order}
+        self._gallery_embedded: np.ndarray | None = None
+
+    def prepare(self, entry: Entry | None, name: str) -> None:
+        """A shard of an entry, or, without one, of the gallery."""
+        faces = self.gallery.of_shard(name) if entry is None else self._recovered(entry, name)
+        if self.recogniser:
+            self._embed(faces)
+        for scorer in self.scorers["set"].values():
+            self._features(scorer, faces)
+        if entry is not None:
+            for metric in self.scorers["picture"]:
+                self._picture_scores(metric, faces, name)
+
+    def scored(self, entry: Entry) -> _Scored:
+        """Its rows, put together from the parts that are kept."""
+        frame = self.gallery.frame
+        by_shard = [self._of_shard(entry, name) for name in self.gallery.shards]
+        table = frame.drop(columns="own")
+        for column in by_shard[0][0]:
+            table[column] = np.concatenate([columns[column] for columns, _ in by_shard])
+        frames, facts = {"scores": table}, {"retrieval_ties": 0}
+        if self.recogniser:
+            embedded = self._embedded(np.concatenate([embeddings for _, embeddings in by_shard]))
+            for scorer in self.scorers["retrieval"].values():
+                found = scorer.score(embedded)
+                for column, values in found.columns.items():
+                    table[column] = values
+                if found.pairs is not None:
+                    frames["consistency"] = found.pairs
+                facts |= found.facts
+        if self.scorers["set"]:
+            frames["sets"] = pd.DataFrame(list(self._set_scores(entry)))
+        return _Scored(frames, facts)
+
+    def _of_shard(self, entry: Entry, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The picture metrics' columns and the embeddings of a shard's recovered faces."""
+        recovered = self._recovered(entry, name)
+        columns: dict[str, np.ndarray] = {}
+        for metric in self.scorers["picture"]:
+            columns |= self._picture_scores(metric, recovered, name)
+        embeddings = (
+            self._embed(recovered) if self.recogniser else np.empty((len(recovered), 0), dtype=np.float32)
+        )
+        return columns, embeddings
+
+    def _embedded(self, queries: np.ndarray) -> Embedded:
+        """What retrieval metrics see of an entry."""
+        if self._gallery_embedded is None:
+            embeddings = [self._embed(self.gallery.of_shard(name)) for name in self.gallery.shards]
+            self._gallery_embedded = np.concatenate(embeddings)
+        frame = self.gallery.frame
+        return Embedded(
+            queries=queries,
+            own=frame["own"].to_numpy(),
+            style=frame["style"].to_numpy(),
+            seen=frame["seen"].to_numpy(),
+            face=frame["face"].to_numpy(),
+            person=frame["identity"].to_numpy(),
+            gallery=self._gallery_embedded,
+            identity=self.gallery.identity,
+            names=self.gallery.names(),
+        )
+
+    def _set_scores(self, entry: Entry) -> Iterator[dict[str, Any]]:
+        """A row for the faces recovered from seen styles and one for
+        those from unseen ones, against the gallery.
+        """
+        for group, seen in (("seen", True), ("unseen", False)):
+            rows = (self.gallery.frame["seen"] == seen).to_numpy()
+            if not rows.any():
+                continue
+            scores: dict[str, Any] = {}
+            for scorer in self.scorers["set"].values():
+                real = [self._features(scorer, self.gallery.of_shard(name)) for name in self.gallery.shards]
+                made = [self._features(scorer, self._recovered(entry, name)) for name in self.gallery.shards]
+                scores |= scorer.score(np.concatenate(made)[rows], np.concatenate(real))
+            yield {"group": group} | scores
+
+    def _recovered(self, entry: Entry, name: str) -> np.ndarray:
+        rows = self.gallery.shards[name].rows
+        return read_recovered(entry.folder / name, rows=rows.stop - rows.start, data_sha256=self.data_sha256)
+
+    def _picture_scores(self, metric: str, recovered: np.ndarray, name: str) -> Columns:
+        scorer = self.scorers["picture"][metric]
+        own = self.gallery.own_of(name)
+        of_shard = self.gallery.faces[own.min():own.max() + 1]
+        named = metric.encode() + scorer.sha256.encode()
+        key: Key = [b"scores", named, PROTOCOL.encode(), recovered, own - own.min(), of_shard]
+
+        def compute() -> Columns:
+            columns = picture_scores(scorer, recovered, self.gallery.faces[own])
+            if set(columns) != self.columns[metric]:
+                declared = ", ".join(sorted(self.columns[metric]))
+                raise InputError(
+                    f"metric {metric}: it gives {', '.join(sorted(columns))}, its declaration says {declared}"
+                )
+            return columns
+
+        if metric.endswith(".py"):   # what a file of the user's own gives is not kept: it may change
+            return compute()
+        return _kept(self.kept, key, compute)
+
+    def _features(self, scorer: Any, faces: np.ndarray) -> np.ndarray:
+        """What a set metric compares faces by, (N, D)."""
+        key: Key = [scorer.features_name.encode(), scorer.sha256.encode(), PROTOCOL.encode(), faces]
+        return _kept(self.kept, key, lambda: {"features": scorer.features(faces)})["features"]
+
+    def _embed(self, faces: np.ndarray) -> np.ndarray:
+        """float32 (N, D) of uint8 (N, 128, 128, 3)."""
+        recogniser = self.recogniser
+        assert recogniser
+        key: Key = [
+            b"embedding",
+            recogniser.name.encode(),
+            recogniser.sha256.encode(),
+            PROTOCOL.encode(),
+            faces,
+        ]
+        embedded = _kept(self.kept, key, lambda: {"embedding": recogniser.embed(faces)})["embedding"]
+        if not np.isfinite(embedded).all():
+            raise InputError(f"the recogniser {recogniser.name} gives values that are not finite")
+        return embedded
+
+
+def picture_scores(scorer: Scorer, recovered: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a picture metric for recovered and real faces,
+    uint8 (N, 128, 128, 3) each, on one thread a core.
+    """
+    def one(start: int) -> Columns:
+        rows = slice(start, start + FACES_AT_ONCE)
+        return scorer.score(recovered[rows], real[rows])   # type: ignore[no-any-return]
+
+    batches = on_threads(one, range(0, len(recovered), FACES_AT_ONCE))
+    return {column: np.concatenate([columns[column] for columns in batches]) for column in batches[0]}
+
+
+def _kept(folder: Path, key: Key, compute: Callable[[], Columns]) -> Columns:
+    """Arrays that are on disk under a hash of everything they depend on, or are computed and put there."""
+    digest = hashlib.sha256()
+    for part in key:
+        digest.update(part if isinstance(part, bytes) else f"{part.dtype} {part.shape}".encode())
+        digest.update(b"\0" if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+    path = folder / f"{digest.hexdigest()[:32]}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            pass   # cut short: computed again
+    made = compute()
+    buffer = io.BytesIO()
+    np.savez(buffer, **made)  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
+    return made
+
+
+def _write(out: Path, tables: Mapping[str, pd.DataFrame], facts: dict[str, Any]) -> None:
+    """The results' files; one that this evaluation has no rows for
+    is removed, since it would be of another one.
+    """
+    formats = {"scores": "%.10g", "consistency": None, "sets": "%.6g"}
+    for name, digits in formats.items():
+        path = out / f"{name}.csv"
+        if name in tables:
+            write_whole(path, tables[name].to_csv(index=False, float_format=digits).encode())
+        else:
+            path.unlink(missing_ok=True)
+    write_whole(out / "results.json", (json.dumps(facts, indent=1) + "\n").encode())   # last

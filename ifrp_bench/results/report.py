@@ -1,0 +1,448 @@
+"""A results folder as one self-contained page: provenance, tables, a heat map, curves, galleries and
+retrieval examples.
+
+It reads what ``evaluate`` and ``tables`` know and the faces on disk, and writes ``report.html``, which needs
+no network and opens from disk.
+"""
+
+import base64
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ifrp_bench.data.format import Dataset, open_dataset, read_recovered
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import write_whole
+from ifrp_bench.ground.ranks import match_characteristic
+from ifrp_bench.ground.warp import WINDOW_PX
+from ifrp_bench.results.printing import cells, label_of, number, spread
+from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_scores, tables_of
+
+SHOWN = 3   # worst, median and best faces of a style, each
+EXAMPLES = 3   # right and wrong searches of an entry, each
+DISTRIBUTIONS = (   # column, title, unit
+    ("psnr_db", "PSNR of each face", "dB"),
+    ("ssim", "SSIM of each face", ""),
+    ("cosine", "Cosine to the own real face", ""),
+)
+CURVE_COLOURS = (
+    "#1f77b4",
+    "#d95f02",
+    "#2a9d4a",
+    "#c2185b",
+    "#7b52ab",
+    "#8c6d31",
+    "#008b8b",
+    "#555555",
+    "#b8860b",
+    "#e4572e",
+)
+TITLES = {   # of a table that is not here its name
+    "table1": "Table 1: PSNR (dB) and SSIM",
+    "table2": "Table 2: face retrieval (FRR, %) and consistency (FCR, %)",
+    "table3": "Verification rate at a false-accept rate of 0.1 % (%)",
+    "conditions": "Every method under every condition",
+    "styles": "By style",
+    "aligner": "The aligner's errors: degrees, part of the scale, pixels of the 107x133 window",
+    "consistency": "Consistency by blocks of styles (%)",
+    "residual": "Misalignment left: degrees, and pixels of the 107x133 window",
+    "sets": "Distances of sets of faces",
+}
+
+
+Chosen = dict[str, list[tuple[str, int]]]   # rows with a word for each, by style or entry
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row of the tables with its faces' folder."""
+
+    label: str
+    key: tuple[str, str, str]
+    folder: Path
+    trained: bool
+
+
+@dataclass
+class _Pictures:
+    """Faces by (what, row) as data URIs; ``what`` is ``real``, ``stylized`` or an entry's label."""
+
+    uris: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def __call__(self, what: str, row: int) -> str:
+        return self.uris.get((what, row), "")
+
+
+def write_report(folder: Path, sketches: Path | None = None, tables: Tables | None = None) -> Path:
+    """``report.html`` of a results folder (with the sketch columns of ``sketches``); returns its path.
+
+    Where the data set or recovered faces are no longer at hand, the page has no galleries and says so. Raises
+    InputError where there are no scores.
+    """
+    scores, facts = read_scores(folder), _read_facts(folder)
+    tables = tables_of(folder, sketches) if tables is None else tables
+    entries = [_entry(one) for one in facts["entries"] if one["headline"]]
+    by_entry = {entry.label: _rows_of(scores, entry) for entry in entries}
+    leading = next((entry for entry in reversed(entries) if entry.trained), entries[-1])
+    chosen = _chosen_rows(by_entry[leading.label])
+    searched = [entry.label for entry in entries if "nearest" in scores and entry.trained]
+    examples = {label: _examples(by_entry[label]) for label in searched}
+    pictures, problem = _load_pictures(facts, entries, by_entry, chosen, examples)
+    of_sketches = read_scores(sketches) if sketches else None
+    page = _template().render(
+        facts=facts,
+        notes=notes_of(folder),
+        provenance=_provenance(facts, scores, of_sketches),
+        tables=[_as_html_table(name, table) for name, table in tables.items()],
+        heat=_heat_maps(folder, tables.get("styles")),
+        curves=_curves(by_entry),
+        entries=entries,
+        leading=leading.label,
+        chosen=chosen,
+        examples=examples,
+        pictures=pictures,
+        problem=problem,
+        frame=by_entry[leading.label],
+        by_entry=by_entry,
+        width=WINDOW_PX[2],
+        height=WINDOW_PX[3],
+        own_rows=_own_rows(by_entry[leading.label]),
+    )
+    path = folder / "report.html"
+    write_whole(path, page.encode())
+    return path
+
+
+def _entry(described: dict[str, Any]) -> _Entry:
+    """An entry as ``results.json`` describes it."""
+    key = described["method"], described["run"], described["condition"]
+    return _Entry(label_of(*key), key, Path(described["recovered"]), trained=bool(described["run"]))
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); `ifrp-bench eval` makes it") from None
+    missing = [key for key in ("entries", "data_folder", "data", "versions") if key not in facts]
+    if missing:
+        raise InputError(f"{path}: the key {missing[0]!r} is missing; evaluate again")
+    return facts   # type: ignore[no-any-return]
+
+
+def _rows_of(scores: pd.DataFrame, entry: _Entry) -> pd.DataFrame:
+    method, run, condition = entry.key
+    return scores[
+        (scores["method"] == method) & (scores["run"] == run) & (scores["condition"] == condition)
+    ].reset_index(drop=True)
+
+
+def _chosen_rows(frame: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
+    """Of each style the worst, median and best rows of an entry by
+    its first picture score, with a word for each.
+    """
+    by = next((column for column in ("psnr_db", "ssim", "cosine") if column in frame), None)
+    chosen: dict[str, list[tuple[str, int]]] = {}
+    for style, rows in frame.groupby("style", sort=False):
+        order = rows.sort_values(by, kind="stable").index.tolist() if by else rows.index.tolist()
+        count, middle = min(SHOWN, len(order)), max(0, (len(order) - SHOWN) // 2)
+        words = [
+            ("worst", order[:count]),
+            ("median", order[middle : middle + count]),
+            ("best", order[::-1][:count]),
+        ]
+        taken: set[int] = set()
+        chosen[str(style)] = []
+        for word, part in words:
+            chosen[str(style)] += [(word, row) for row in part if row not in taken]
+            taken |= set(part)
+    return chosen
+
+
+def _examples(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Rows whose search went right and wrong, spread over the split."""
+    found = []
+    for word, rows in (("right", frame.index[frame["hit_top5"]]), ("wrong", frame.index[~frame["hit_top5"]])):
+        places = np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)).tolist() if len(rows) else []
+        found += [(word, int(rows[place])) for place in places]
+    return found
+
+
+def _own_rows(frame: pd.DataFrame) -> dict[str, int]:
+    """The first row of each face, where its real picture is asked for."""
+    return {str(face): int(rows[0]) for face, rows in frame.groupby("face", sort=False).indices.items()}
+
+
+def _load_pictures(
+    facts: dict[str, Any],
+    entries: list[_Entry],
+    by_entry: dict[str, pd.DataFrame],
+    chosen: Chosen,
+    examples: Chosen,
+) -> tuple[_Pictures, str]:
+    """Every face that the page shows, and what is wrong if they are not at hand."""
+    data_folder = Path(facts["data_folder"])
+    gallery_rows = {row for part in chosen.values() for _, row in part}
+    wanted: dict[str, set[int]] = defaultdict(set)
+    for what in ("real", "stylized", *(entry.label for entry in entries)):
+        wanted[what] |= gallery_rows
+    for label, found in examples.items():
+        frame = by_entry[label]
+        own = _own_rows(frame)
+        for _, row in found:
+            wanted[label].add(row)
+            wanted["stylized"].add(row)
+            wanted["real"] |= {row, *(own[face] for face in frame["nearest"][row].split("|"))}
+    try:
+        data = open_dataset(data_folder)
+        if data.sha256 != facts["data_sha256"]:
+            return _Pictures(), f"{data_folder} holds another data set now: no faces are shown"
+        return _Pictures(dict(_picked(data, facts["split"], entries, wanted))), ""
+    except InputError as error:
+        return _Pictures(), f"no faces are shown: {error}"
+
+
+def _picked(
+    data: Dataset, split: str, entries: list[_Entry], wanted: dict[str, set[int]]
+) -> Iterable[tuple[tuple[str, int], str]]:
+    start = 0
+    for path in data.shards(split):
+        shard = data.read(path)
+        count = len(shard.stylized)
+        for what, rows in wanted.items():
+            here = sorted(row - start for row in rows if start <= row < start + count)
+            if not here:
+                continue
+            if what in ("real", "stylized"):
+                faces = shard.real[shard.real_index[here]] if what == "real" else shard.stylized[here]
+            else:
+                folder = next(entry.folder for entry in entries if entry.label == what)
+                faces = read_recovered(folder / path.name, rows=count)[here]
+            for row, face in zip(here, faces):
+                yield (what, start + row), data_uri(face)
+        start += count
+
+
+def data_uri(face: np.ndarray) -> str:
+    """uint8 (H, W, 3) as a picture inside the page."""
+    buffer = io.BytesIO()
+    Image.fromarray(face).save(buffer, "WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _provenance(
+    facts: dict[str, Any], scores: pd.DataFrame, sketches: pd.DataFrame | None
+) -> list[tuple[str, str]]:
+    people = scores["identity"].nunique()
+    stylized = len(scores.drop_duplicates(["face", "style"]))
+    found = [
+        (
+            "data set",
+            (
+                f"{facts['data']}, split {facts['split']}: {stylized} stylized faces of {people} people,"
+                f" {scores['style'].nunique()} styles"
+            ),
+        ),
+        ("its sha256", facts["data_sha256"]),
+        ("protocol", facts["protocol"]),
+        ("metrics", ", ".join(facts["metrics"])),
+    ]
+    if facts.get("recogniser"):
+        found.append(
+            (
+                "recogniser",
+                (
+                    f"{facts['recogniser']}, sha256 {facts.get('recogniser_sha256', '')[:16]}...; chance of a"
+                    f" top-5 hit {500 / people:.1f} %"
+                ),
+            )
+        )
+    if sketches is not None:
+        found.append(
+            (
+                "sketches",
+                (
+                    f"{sketches['identity'].nunique()} people, data set"
+                    f" {sketches.iloc[0]['data_sha256'][:16]}..."
+                ),
+            )
+        )
+    return [
+        *found,
+        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+    ]
+
+
+def _as_html_table(name: str, table: pd.DataFrame) -> dict[str, Any]:
+    columns, rows = cells(table)
+    lines = [
+        (
+            label,
+            [
+                (
+                    None
+                    if cell is None
+                    else {
+                        "value": float(cell["mean"]),
+                        "text": number(cell) or "none",
+                        "spread": spread(cell),
+                        "reported": number(cell, "reported"),
+                        "best": bool(cell["best"]),
+                        "second": bool(cell["second"]),
+                    }
+                )
+                for cell in row
+            ],
+        )
+        for label, row in rows
+    ]
+    return {"name": name, "title": TITLES.get(name, name), "columns": columns, "rows": lines}
+
+
+def _heat_maps(folder: Path, table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A map method x style of each score: a cell's colour goes from
+    the lowest to the highest value of the map.
+    """
+    if table is None:
+        return []
+    maps = []
+    labels = [
+        column.label for metric in declared_in(folder).values() for column in metric.columns if column.label
+    ]
+    for score in dict.fromkeys(labels):
+        part = table[table["column"].str.startswith(f"{score} ")]
+        if part.empty:
+            continue
+        columns, rows = cells(part)
+        low, high = part["mean"].min(), part["mean"].max()
+        shown = [
+            (
+                label,
+                [
+                    (
+                        None
+                        if cell is None
+                        else (number(cell), _heat_colour((cell["mean"] - low) / max(high - low, 1e-9)))
+                    )
+                    for cell in row
+                ],
+            )
+            for label, row in rows
+        ]
+        maps.append(
+            {
+                "score": score.upper(),
+                "styles": [column.removeprefix(f"{score} ") for column in columns],
+                "rows": shown,
+            }
+        )
+    return maps
+
+
+def _heat_colour(part: float) -> tuple[str, str]:
+    """Background and text colour of a share in [0, 1]: dark violet to
+    light yellow, text with a contrast of at least 4.5.
+    """
+    stops = np.array(
+        [[38, 20, 71], [110, 36, 110], [190, 62, 84], [238, 130, 60], [250, 222, 140]], dtype=float
+    )
+    place = float(np.clip(np.nan_to_num(part), 0, 1)) * (len(stops) - 1)
+    low = min(int(place), len(stops) - 2)
+    colour = stops[low] + (stops[low + 1] - stops[low]) * (place - low)
+    linear = np.where(colour / 255 <= 0.04045, colour / 255 / 12.92, ((colour / 255 + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "rgb({:.0f} {:.0f} {:.0f})".format(*colour), "#000" if luminance > 0.179 else "#fff"
+
+
+def _curves(by_entry: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """CMC curves and distributions as SVG text."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    style: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": "ifrp-bench", "font.size": 9,
+        "axes.spines.top": False, "axes.spines.right": False,
+    }
+    drawn = []
+    first = next(iter(by_entry.values()))
+    with plt.rc_context(style):
+        if "rank" in first:
+            drawn.append(_match_curve(by_entry))
+        for column, title, unit in DISTRIBUTIONS:
+            if column in first:
+                drawn.append(_distribution(by_entry, column, title, unit))
+    return drawn
+
+
+def _match_curve(by_entry: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """The cumulative match characteristic, a curve an entry, and chance."""
+    from matplotlib import pyplot as plt
+
+    people = next(iter(by_entry.values()))["identity"].nunique()
+    up_to = min(50, people)
+    ks = range(1, up_to + 1)
+    figure, axes = plt.subplots(figsize=(6, 3.6))
+    for (label, frame), colour in zip(by_entry.items(), _colours(len(by_entry))):
+        axes.plot(ks, 100 * match_characteristic(frame["rank"].to_numpy(), up_to), label=label, color=colour)
+    axes.plot(ks, [100 * k / people for k in ks], color="#999999", linestyle=":", label="chance")
+    axes.set(
+        xlabel="k nearest real faces", ylabel="right person among them, %", xlim=(1, up_to), ylim=(0, 100)
+    )
+    axes.legend(frameon=False, fontsize=7)
+    alt = (
+        "The share of queries whose right person is among the k nearest real faces, a curve a method; "
+        "table 2 has the values at five"
+    )
+    return {"title": "Cumulative match characteristic", "alt": alt, "svg": _svg(figure)}
+
+
+def _distribution(by_entry: dict[str, pd.DataFrame], column: str, title: str, unit: str) -> dict[str, str]:
+    """A box an entry."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 0.42 * len(by_entry) + 1))
+    shown = []
+    for frame in by_entry.values():
+        values = frame[column].replace([np.inf, -np.inf], np.nan).dropna().to_numpy()
+        shown.append(values if len(values) else np.array([np.nan]))
+    axes.boxplot(
+        shown, orientation="horizontal", whis=(5, 95), showfliers=False, medianprops={"color": "#d95f02"},
+    )
+    axes.set_yticks(range(1, len(shown) + 1), list(by_entry))
+    axes.set(xlabel=unit)
+    axes.invert_yaxis()
+    alt = f"{title}: a box a method from the first to the third quartile, whiskers from 5 to 95 %"
+    return {"title": title, "alt": alt, "svg": _svg(figure)}
+
+
+def _colours(count: int) -> list[str]:
+    return [CURVE_COLOURS[number % len(CURVE_COLOURS)] for number in range(count)]
+
+
+def _svg(figure: Any) -> str:
+    """The figure's SVG element alone; the same figure gives the same text."""
+    from matplotlib import pyplot as plt
+
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg"):]
+
+
+def _template() -> jinja2.Template:
+    source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
+    return jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    ).from_string(source)

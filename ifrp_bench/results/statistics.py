@@ -1,0 +1,170 @@
+"""Means with intervals, and paired tests between methods: what a cell of a table is made of."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ifrp_bench.ground.draws import generator
+
+RESAMPLES = 2000   # of the bootstrap
+TOGETHER = 32   # means that are resampled at a time, for memory
+LEVEL = 0.05   # of the paired tests, Holm-corrected within a column
+ENTRY = ["method", "run", "condition"]
+
+EntryName = tuple[str, str, str]   # method, run, condition
+Reported = Mapping[str, Mapping[str, float]]   # by method and column
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column of a table: its ``name``, the score it averages and over which rows.
+
+    ``hits`` are percentages, tested by McNemar's test; with ``lower`` less is better.
+    """
+
+    name: str
+    score: str
+    rows: Callable[[pd.DataFrame], pd.Series]
+    hits: bool = False
+    digits: int = 2
+    lower: bool = False
+
+
+def summarize(
+    frame: pd.DataFrame, columns: Iterable[TableColumn], *, reported: Reported | None = None, seed: int = 0,
+) -> pd.DataFrame:
+    """A row per entry and column: ``mean``, ``low`` and ``high`` (95 %, bootstrap over identities), ``rows``,
+    ``infinite``, ``missing``, ``reported``; ``best``: whether the entry is the best of the column or no
+    worse by a paired test; ``second``: whether it is next and better than all that follow.
+
+    Style means are averaged, so that every style weighs the same. An infinite PSNR (equal faces) and a
+    residual that was not found are counted and left out of the mean.
+    """
+    made: list[dict[str, Any]] = []
+    people: list[np.ndarray] = []   # of each row a mean per identity
+    for column in columns:
+        if column.score not in frame:
+            continue
+        chosen = frame[column.rows(frame)]
+        rows_here = []
+        for entry, rows in chosen.groupby(ENTRY, sort=False, dropna=False):
+            row, by_person = _row(entry, column, rows)   # type: ignore[arg-type]
+            row["reported"] = _reported(reported or {}, column, rows, str(row["method"]))
+            rows_here.append(row)
+            people.append(by_person)
+        best, second = _ranked(chosen, column, rows_here)
+        for row in rows_here:
+            name = _name_of(row)
+            row |= {"best": name in best, "second": name == second}
+        made += rows_here
+    for row, (low, high) in zip(made, intervals(people, seed)):
+        row |= {"low": low, "high": high}
+    return pd.DataFrame(made)
+
+
+def _row(entry: EntryName, column: TableColumn, rows: pd.DataFrame) -> tuple[dict[str, Any], np.ndarray]:
+    """An entry's mean of a column, and its mean per identity."""
+    values = rows[column.score].astype(float) * (100 if column.hits else 1)
+    finite = np.isfinite(values)
+    style = "style" if "style" in rows else "query_style"
+    by_style = values[finite].groupby(rows[style][finite]).mean()
+    by_person = values[finite].groupby(rows["identity"][finite]).mean().to_numpy()
+    row = dict(zip(ENTRY, entry)) | {
+        "column": column.name,
+        "mean": by_style.mean(),
+        "rows": len(rows),
+        "infinite": int(np.isinf(values).sum()),
+        "missing": int(np.isnan(values).sum()),
+        "reported": np.nan,
+        "digits": column.digits,
+        "lower": column.lower,
+    }
+    return row, by_person
+
+
+def intervals(values: list[np.ndarray], seed: int = 0) -> list[tuple[float, float]]:
+    """Each one's 95 % percentile bootstrap interval of the mean of one value per identity; the mean itself
+    where there is nothing to vary, nan for none.
+
+    Those of one length are resampled together, with the same draws.
+    """
+    found = []
+    for one in values:
+        mean = float(one.mean()) if len(one) else np.nan
+        found.append((mean, mean))
+    varying = [number for number, one in enumerate(values) if len(one) > 1 and np.ptp(one) > 0]
+    for length in {len(values[number]) for number in varying}:
+        numbers = [number for number in varying if len(values[number]) == length]
+        for part in (numbers[start:start + TOGETHER] for start in range(0, len(numbers), TOGETHER)):
+            result = stats.bootstrap(
+                (np.stack([values[number] for number in part]),), np.mean,
+                axis=1,
+                n_resamples=RESAMPLES,
+                batch=100,
+                method="percentile",
+                vectorized=True,
+                random_state=generator(seed, "bootstrap"),
+            ).confidence_interval
+            for number, low, high in zip(part, np.atleast_1d(result.low), np.atleast_1d(result.high)):
+                found[number] = float(low), float(high)
+    return found
+
+
+def _reported(reported: Reported, column: TableColumn, rows: pd.DataFrame, method: str) -> float:
+    """The paper's value, beside the condition that it is of and no other."""
+    of_paper = "headline" not in rows or rows["headline"].iloc[0]
+    return reported.get(method, {}).get(column.name, np.nan) if of_paper else np.nan
+
+
+def _name_of(row: dict[str, Any]) -> EntryName:
+    return row["method"], row["run"], row["condition"]
+
+
+def _ranked(
+    frame: pd.DataFrame, column: TableColumn, rows: list[dict[str, Any]],
+) -> tuple[set[EntryName], EntryName | None]:
+    """The best entry of a column with those that a paired test does not tell from it, and the next one if it
+    is told from all after it; Holm-corrected.
+    """
+    rows = [row for row in rows if np.isfinite(row["mean"])]
+    if not rows:
+        return set(), None
+    key = ["face", "style"] if "style" in frame else ["face", "query_style", "gallery_style"]
+    groups = frame.groupby(ENTRY, sort=False, dropna=False)
+    values = {entry: part.set_index(key)[column.score].astype(float) for entry, part in groups}
+    order = [_name_of(row) for row in sorted(rows, key=lambda row: row["mean"], reverse=not column.lower)]
+
+    def told_apart(one: EntryName, others: list[EntryName]) -> list[bool]:
+        tests = [paired_test(values[one], values[other], hits=column.hits) for other in others]
+        return [p < LEVEL for p in holm(tests)]
+
+    behind = [name for name, apart in zip(order[1:], told_apart(order[0], order[1:])) if apart]
+    second = behind[0] if behind and all(told_apart(behind[0], behind[1:])) else None
+    return set(order) - set(behind), second
+
+
+def paired_test(one: pd.Series, other: pd.Series, *, hits: bool) -> float:
+    """p of two methods being alike on the same faces: exact McNemar
+    for hits, Wilcoxon's signed ranks otherwise.
+    """
+    both = pd.concat([one, other], axis=1, join="inner").replace([np.inf, -np.inf], np.nan).dropna()
+    difference = both.iloc[:, 0] - both.iloc[:, 1]
+    if not (difference != 0).any():
+        return 1.0
+    if hits:
+        return float(stats.binomtest(int((difference > 0).sum()), int((difference != 0).sum())).pvalue)
+    return float(stats.wilcoxon(difference).pvalue)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down correction (1979)."""
+    order = np.argsort(p)
+    corrected, running = np.ones(len(p)), 0.0
+    for place, number in enumerate(order):
+        running = max(running, min(1.0, (len(p) - place) * p[number]))
+        corrected[number] = running
+    return corrected.tolist()

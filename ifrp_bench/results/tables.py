@@ -1,0 +1,335 @@
+"""Stage 5: scores -> the tables of a paper, as CSV, Markdown and LaTeX.
+
+Means, 95 % intervals, paired tests, and the paper's reported value in a column of its own beside the measured
+one. Which columns there are, the metrics declare. Tables refuse to mix data sets, recognisers or protocols.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ifrp_bench import parts
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import write_whole
+from ifrp_bench.metrics import Column, Metric
+from ifrp_bench.results.printing import latex, markdown, printed
+from ifrp_bench.results.statistics import TableColumn, summarize
+
+ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
+PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
+
+Tables = dict[str, pd.DataFrame]   # by name, as ``summarize`` gives them
+
+
+def _seen(frame: pd.DataFrame) -> pd.Series:
+    return frame["seen"]
+
+
+def _unseen(frame: pd.DataFrame) -> pd.Series:
+    return ~frame["seen"]
+
+
+def _everything(frame: pd.DataFrame) -> pd.Series:
+    return pd.Series(True, index=frame.index)
+
+
+def _of_style(style: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda frame: frame["style"] == style
+
+
+def _block(query: bool, gallery: bool) -> Callable[[pd.DataFrame], pd.Series]:
+    """FCR's rows by whether the styles of query and gallery were seen.
+
+    A block of one seen and one unseen has both directions.
+    """
+    def rows(frame: pd.DataFrame) -> pd.Series:
+        one, other = frame["query_seen"], frame["gallery_seen"]
+        if query != gallery:
+            return one != other
+        return one & other if query else ~(one | other)
+
+    return rows
+
+
+BLOCKS = {"seen/seen": (True, True), "seen/unseen": (True, False), "unseen/unseen": (False, False)}
+ALIGNMENT = (   # columns of ``alignment.csv``
+    Column("angle_error_deg", "angle", unit="degrees", lower=True),
+    Column("scale_error", "scale", digits=3, lower=True),
+    Column("shift_error_px", "shift", unit="pixels of the 107x133 window", lower=True),
+)
+
+
+def _column(column: Column, group: str, rows: Callable[[pd.DataFrame], pd.Series]) -> TableColumn:
+    """A metric's column over some of the rows."""
+    name = f"{column.label} {group}".rstrip()
+    return TableColumn(name, column.name, rows, hits=column.hits, digits=column.digits, lower=column.lower)
+
+
+def _seen_and_unseen(columns: Iterable[Column]) -> list[TableColumn]:
+    """Each column over seen and over unseen styles."""
+    found = []
+    for column in columns:
+        found += [_column(column, "seen", _seen), _column(column, "unseen", _unseen)]
+    return found
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    """What the metrics of a results folder declare of their columns."""
+
+    metrics: dict[str, Metric]
+
+    def of_faces(self, *, table: str = "", everywhere: bool = False) -> list[Column]:
+        """Labelled columns of ``scores.csv`` that stand in a table, or everywhere."""
+        return self._labelled(pairs=False, table=table, everywhere=everywhere)
+
+    def of_pairs(self, *, table: str = "", everywhere: bool = False) -> list[Column]:
+        """Those of ``consistency.csv``."""
+        return self._labelled(pairs=True, table=table, everywhere=everywhere)
+
+    def _labelled(self, *, pairs: bool, table: str, everywhere: bool) -> list[Column]:
+        found = []
+        for metric in self.metrics.values():
+            chosen = metric.everywhere if everywhere else metric.table == table
+            if chosen and metric.pairs == pairs and metric.kind != "set":
+                found += [column for column in metric.columns if column.label]
+        return found
+
+    def of_sets(self) -> list[Column]:
+        """Those of ``sets.csv``."""
+        sets = [metric for metric in self.metrics.values() if metric.kind == "set"]
+        return [column for metric in sets for column in metric.columns if column.label]
+
+    def tables(self) -> list[str]:
+        """Tables that are not the paper's."""
+        names = [metric.table for metric in self.metrics.values() if metric.kind != "set" and metric.table]
+        return [name for name in dict.fromkeys(names) if name not in PAPER_TABLES]
+
+
+def declared_in(folder: Path) -> dict[str, Metric]:
+    """The catalogue's metrics, and those of a user's own as the
+    results folder has written down what they declare.
+    """
+    known = parts.metrics()
+    try:
+        facts = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        written: dict[str, list[dict[str, Any]]] = facts.get("columns", {})
+    except (OSError, ValueError, AttributeError):
+        return known
+    own = {name: columns for name, columns in written.items() if name not in known}
+    return known | {
+        name: Metric("picture", tuple(Column(**column) for column in columns))
+        for name, columns in own.items()
+    }
+
+
+def read_scores(folder: Path, name: str = "scores.csv") -> pd.DataFrame:
+    """``scores.csv`` or ``consistency.csv`` of a results folder.
+
+    Raises InputError if it is missing, or mixes data sets, recognisers or protocols.
+    """
+    path = folder / name
+    try:
+        frame = pd.read_csv(
+            path, keep_default_na=False, na_values=[""], dtype={"run": str, "recogniser": str, "face": str}
+        )
+    except FileNotFoundError:
+        raise InputError(f"{path}: not there; `ifrp-bench eval` makes it") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not readable: {error}") from None
+    return check_one(frame.fillna({"run": "", "recogniser": ""}), str(path))
+
+
+def check_one(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The frame, if it is of one data set, recogniser, protocol and split."""
+    for column in ONE_OF:
+        found = frame[column].fillna("").unique()
+        if len(found) > 1:
+            raise InputError(
+                f"{where}: {column} differs between rows ({', '.join(map(str, found[:3]))}); a table has one,"
+                " evaluate again"
+            )
+    return frame
+
+
+def tables_of(folder: Path, sketches: Path | None = None) -> Tables:
+    """Every table of a results folder, with sketch columns from the results folder ``sketches``.
+
+    Means, intervals and tests are computed here, once.
+    """
+    declared = _Metrics(declared_in(folder))
+    scores, consistency = read_scores(folder), read_consistency(folder)
+    of_sketches = read_scores(sketches) if sketches else None
+    tables = _tables(declared, scores, consistency, of_sketches)
+    return tables | _alignment_table(folder) | _sets_table(declared, folder)
+
+
+def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | None = None) -> list[Path]:
+    """The tables of a results folder, with sketch columns from the results folder ``sketches``, into its
+    ``tables/``.
+
+    Each is ``NAME.csv`` (tidy), ``NAME-printed.csv``, ``NAME.md`` and ``NAME.tex``: Tables 1 and 2 of the
+    paper and verification (table3), each method under its headline condition; by condition, by style, by
+    FCR's blocks, and the residual misalignment, with every row. Returns their paths.
+    """
+    tables = tables_of(folder, sketches) if tables is None else tables
+    caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None)
+    caption += " ".join(f" {note}." for note in notes_of(folder))
+    written = []
+    for name, table in tables.items():
+        forms = {
+            ".csv": table.to_csv(index=False, float_format="%.6g"),
+            "-printed.csv": printed(table).to_csv(),
+            ".md": markdown(table, caption),
+            ".tex": latex(table, caption),
+        }
+        for suffix, text in forms.items():
+            path = folder / "tables" / f"{name}{suffix}"
+            write_whole(path, text.encode())
+            written.append(path)
+    return written
+
+
+def _tables(
+    declared: _Metrics, scores: pd.DataFrame, consistency: pd.DataFrame | None, sketches: pd.DataFrame | None,
+) -> Tables:
+    """Every table that the scores suffice for, by name."""
+    top = scores[scores["headline"]]
+    top_sketches = sketches[sketches["headline"]] if sketches is not None else None
+    top_consistency = consistency[consistency["headline"]] if consistency is not None else None
+    reported = parts.reported_values()
+
+    def of_faces(
+        frame: pd.DataFrame, other: pd.DataFrame | None, columns: Iterable[Column]
+    ) -> list[pd.DataFrame]:
+        """Columns seen, unseen and, from a data set of their own, sketches of each score."""
+        found = []
+        for column in columns:
+            found.append(summarize(frame, _seen_and_unseen([column]), reported=reported))
+            if other is not None:
+                found.append(summarize(other, [_column(column, "sketches", _everything)], reported=reported))
+        return found
+
+    def of_pairs(frame: pd.DataFrame | None, columns: Iterable[Column]) -> list[pd.DataFrame]:
+        """Columns over all ordered pairs of styles."""
+        if frame is None:
+            return []
+        return [summarize(frame, [_column(column, "", _everything)], reported=reported) for column in columns]
+
+    # the paper's, each method under its headline condition
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for name in PAPER_TABLES:
+        tables[name] = of_faces(top, top_sketches, declared.of_faces(table=name))
+        tables[name] += of_pairs(top_consistency, declared.of_pairs(table=name))
+
+    # every entry: by condition, by style, by blocks of styles, and what has a table of its own
+    everywhere = declared.of_faces(everywhere=True)
+    tables["conditions"] = of_faces(scores, sketches, everywhere)
+    tables["conditions"] += of_pairs(consistency, declared.of_pairs(everywhere=True))
+    by_style = [
+        _column(column, style, _of_style(style))
+        for column in everywhere
+        for style in scores["style"].unique()
+    ]
+    tables["styles"] = [summarize(scores, by_style)]
+    if consistency is not None:
+        of_blocks = [
+            _column(column, name, _block(*sides))
+            for column in declared.of_pairs(everywhere=True) for name, sides in BLOCKS.items()
+        ]
+        tables["consistency"] = [summarize(consistency, of_blocks)]
+    for name in declared.tables():
+        tables[name] = [summarize(scores, _seen_and_unseen(declared.of_faces(table=name)))]
+
+    joined = {name: _joined(frames) for name, frames in tables.items()}
+    return {name: table for name, table in joined.items() if not table.empty}
+
+
+def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if not frame.empty]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
+def _alignment_table(folder: Path) -> Tables:
+    """The aligner's errors, as a table ``aligner``, where it was used."""
+    path = folder / "alignment.csv"
+    if not path.is_file():
+        return {}
+    frame = pd.read_csv(path, dtype={"run": str, "face": str})
+    return {"aligner": summarize(frame, _seen_and_unseen(ALIGNMENT))}
+
+
+def _sets_table(declared: _Metrics, folder: Path) -> Tables:
+    """Distances of whole sets, as a table ``sets``: one number an
+    entry and group, so neither intervals nor tests.
+    """
+    path = folder / "sets.csv"
+    if not path.is_file():
+        return {}
+    frame = pd.read_csv(path, dtype={"run": str}, keep_default_na=False, na_values=["", "nan"]).fillna(
+        {"run": ""}
+    )
+    rows = []
+    for column in declared.of_sets():
+        if column.name not in frame:
+            continue
+        for _, row in frame.iterrows():
+            value = float(row[column.name])
+            rows.append({
+                "method": row["method"],
+                "run": row["run"],
+                "condition": row["condition"],
+                "column": f"{column.label} {row['group']}",
+                "mean": value,
+                "rows": 1,
+                "infinite": 0,
+                "missing": int(np.isnan(value)),
+                "reported": np.nan,
+                "digits": column.digits,
+                "lower": column.lower,
+                "best": False,
+                "second": False,
+                "low": np.nan,
+                "high": np.nan,
+            })
+    return {"sets": pd.DataFrame(rows)} if rows else {}
+
+
+def read_consistency(folder: Path) -> pd.DataFrame | None:
+    """FCR's rows of a results folder; None where it was not asked for."""
+    if not (folder / "consistency.csv").is_file():
+        return None
+    frame = read_scores(folder, "consistency.csv")
+    return None if frame.empty else frame
+
+
+def notes_of(folder: Path) -> list[str]:
+    """What a reader must know of the entries of a results folder, once each."""
+    try:
+        entries = json.loads((folder / "results.json").read_text(encoding="utf-8"))["entries"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return list(
+        dict.fromkeys(f"{entry['method']}: {entry['note']}" for entry in entries if entry.get("note"))
+    )
+
+
+def _caption(scores: pd.DataFrame, sketches: pd.DataFrame | None) -> str:
+    first = scores.iloc[0]
+    who = (
+        f", recogniser {first['recogniser']}"
+        if isinstance(first["recogniser"], str) and first["recogniser"]
+        else ""
+    )
+    other = f", sketches {str(sketches.iloc[0]['data_sha256'])[:12]}" if sketches is not None else ""
+    return (
+        f"Data set {str(first['data_sha256'])[:12]}{other}, split {first['split']}, protocol"
+        f" {first['protocol']}{who}; 95 % intervals by bootstrap over identities; bold: best, or not told"
+        " from it by a paired test (Wilcoxon or McNemar, Holm-corrected, 5 %); underlined: next, and told"
+        " from all below; reported: the paper's value."
+    )

@@ -1,0 +1,166 @@
+"""The batch of each step, as a function of (seed, step) alone, from a split that is resident in memory or on
+the device.
+
+Augmentation is chosen by the loop: mirrored pairs, and random colour maps of the stylized face, an option of
+this project without which a network reads an unseen style's palette as the face's colours.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifrp_bench.data.split import Split
+from ifrp_bench.ground.draws import generator
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.methods import Pairs
+
+
+def steps_per_epoch(pairs: int, batch_size: int) -> int:
+    """Whole batches in so many pairs, at least one; what is left of a permutation is not used."""
+    return max(1, pairs // batch_size)
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
+    return generator(seed, "epoch", epoch).permutation(rows)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Shuffled epochs of a split.
+
+    ``rank`` of ``world`` processes takes every ``world``-th row of each batch.
+    """
+
+    split: Split
+    batch_size: int
+    seed: int
+    mirror: bool = False
+    colour_maps: float = 0.0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that see every pair at most once."""
+        return steps_per_epoch(len(self.split), self.batch_size)
+
+    def at(self, step: int) -> Pairs:
+        """The batch of a step."""
+        # everything that is drawn is a function of seed and step, drawn for the whole batch and then shared
+        # by the processes
+        pairs = self._pairs(self.rows(step))
+        draws = generator(self.seed, "augmentation", step)
+        stylized, real, warp = pairs.stylized, pairs.real, pairs.warp
+
+        # both faces of a pair are mirrored, and so is how the one was misaligned
+        if self.mirror:
+            mirrored = torch.from_numpy(self._mine(draws.random(self._size) < 0.5)).to(stylized.device)
+            stylized, real = _mirror(stylized, mirrored), _mirror(real, mirrored)
+            warp = _mirror_warp(warp, mirrored)
+
+        # only the stylized face changes its colours: what the real one looks like must not follow from a
+        # palette
+        if self.colour_maps:
+            maps = draw_colour_maps(self._size, self.colour_maps, draws)
+            stylized = _map_colours(stylized, self._mine(maps))
+        return Pairs(stylized, real, warp)
+
+    def _pairs(self, rows: np.ndarray) -> Pairs:
+        return self.split.pairs(torch.from_numpy(rows).to(self.split.stylized.device))
+
+    def rows(self, step: int) -> np.ndarray:
+        """The rows of this process's part of a step's batch."""
+        # an epoch is a permutation; what is left of it after whole batches is not used
+        epoch, number = divmod(step, self.steps_per_epoch)
+        order = _order(self.seed, epoch, len(self.split))
+        return self._mine(order[number * self._size:(number + 1) * self._size])
+
+    @property
+    def _size(self) -> int:
+        size = min(self.batch_size, len(self.split))
+        return size - size % self.world   # equal parts
+
+    def _mine(self, values: np.ndarray) -> np.ndarray:
+        return values[self.rank::self.world].copy()
+
+
+class Unpaired(Batches):
+    """Batches in which nobody is both stylized and real: SFs of one half of the people, RFs of the other."""
+
+    @cached_property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows whose SFs are shown, and the rows whose RFs are."""
+        # people are halved, not pictures
+        people = np.unique(self.split.identity)
+        if len(people) < 2:
+            raise InputError(
+                f"unpaired training wants at least two people, the training split has {len(people)}"
+            )
+
+        # a draw of its own, so that a seed's halves stay the same whatever else is drawn
+        first = generator(self.seed, "unpaired").permutation(people)[:len(people) // 2]
+        shown = np.isin(self.split.identity, first)
+        return np.flatnonzero(shown), np.flatnonzero(~shown)
+
+    def _pairs(self, rows: np.ndarray) -> Pairs:
+        """Row numbers of the whole split, folded into each half."""
+        stylized, real = (
+            torch.from_numpy(half[rows % len(half)]).to(self.split.stylized.device) for half in self.halves
+        )
+        # a pair of two people: what is known of the misalignment is that of the SF
+        of_stylized, of_real = self.split.pairs(stylized), self.split.pairs(real)
+        return Pairs(of_stylized.stylized, of_real.real, of_stylized.warp)
+
+
+def draw_colour_maps(count: int, share: float, draws: np.random.Generator) -> np.ndarray:
+    """float32 (count, 3, 4): affine maps of RGB; the identity but for ``share`` of them.
+
+    A map turns the hue by any angle, scales saturation (0 to 1.5) and contrast (0.6 to 1.4) around mid-grey,
+    and moves the brightness (within 0.15).
+    """
+    maps = np.tile(np.eye(3, 4), (count, 1, 1))
+    for number in range(count):
+        angle, saturation, contrast, brightness, chosen = draws.random(5)
+        if chosen >= share:   # drawn all the same, so that a share changes no other map
+            continue
+        # around mid-grey: its own brightness is what the last draw moves
+        linear = (0.6 + 0.8 * contrast) * hue_and_saturation(2 * math.pi * angle, 1.5 * saturation)
+        maps[number, :, :3] = linear
+        maps[number, :, 3] = 0.5 - linear.sum(1) / 2 + 0.3 * (brightness - 0.5)
+    return maps.astype(np.float32)
+
+
+def hue_and_saturation(angle: float, saturation: float) -> np.ndarray:
+    """(3, 3): turns colours around the grey axis by ``angle`` in radians and scales their distance from it.
+
+    Greys stay.
+    """
+    # Rodrigues' formula about the axis of equal red, green and blue
+    grey = np.full((3, 3), 1 / 3)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    return grey + saturation * (math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross)
+
+
+def _map_colours(faces: Tensor, maps: np.ndarray) -> Tensor:
+    device_maps = torch.from_numpy(maps).to(faces.device)
+    n, _, h, w = faces.shape
+    flat = faces.permute(0, 2, 3, 1).reshape(n, h * w, 3)   # a view of channels_last faces
+    mapped = torch.baddbmm(device_maps[:, None, :, 3], flat, device_maps[:, :, :3].transpose(1, 2)).clamp_(
+        0, 1
+    )
+    return mapped.reshape(n, h, w, 3).permute(0, 3, 1, 2)
+
+
+def _mirror(faces: Tensor, mirrored: Tensor) -> Tensor:
+    return torch.where(mirrored[:, None, None, None], faces.flip(3), faces)
+
+
+def _mirror_warp(warp: Tensor, mirrored: Tensor) -> Tensor:
+    # of F W F with F = diag(-1, 1)
+    signs = torch.tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0]], device=warp.device)
+    return torch.where(mirrored[:, None, None], warp * signs, warp)

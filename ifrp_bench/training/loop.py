@@ -1,0 +1,325 @@
+"""The one training loop, for every method: it gives a method batches, watches its losses, validates it and
+keeps checkpoints.
+
+What an update is, the method knows. A run is a function of its settings, seed, data set and machine: stopped
+and resumed it ends with the same weights.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ifrp_bench.data.format import Dataset
+from ifrp_bench.data.runs import Run, start_run
+from ifrp_bench.data.split import load_split
+from ifrp_bench.ground import memory
+from ifrp_bench.ground.compiler import compiler
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import locked
+from ifrp_bench.ground.images import as_faces, as_pictures, tile, write_png
+from ifrp_bench.ground.precision import autocast
+from ifrp_bench.ground.processes import Processes
+from ifrp_bench.ground.provenance import fingerprint, versions
+from ifrp_bench.methods import Method, Recoverer, Setup, unchanged
+from ifrp_bench.metrics.psnr import psnr_db
+from ifrp_bench.nets.batch_norm import synchronized
+from ifrp_bench.training.averages import Averages
+from ifrp_bench.training.batches import Batches, Unpaired, steps_per_epoch
+from ifrp_bench.training.resolve import Job
+from ifrp_bench.training.timing import VALIDATION_ROWS
+
+LOG_LINES = 400   # in the whole run
+PICTURES = 8   # columns of the sheet of validation faces
+VALIDATION_BATCH = 64   # faces recovered at a time
+
+
+def train(job: Job, data: Dataset, out: Path, *, device: str = "cpu", quiet: bool = False) -> Run:
+    """Train a method on a data set into the run folder ``out``; a run that is there with the same settings is
+    resumed.
+
+    A method that optimises each face when it is used gets a folder with its settings and no checkpoint.
+    Raises InputError for another run in the folder, losses that are no longer finite, and memory that does
+    not suffice.
+    """
+    # what the run is of: settings, data, versions, machine
+    memory.keep()
+    processes = Processes(device)
+    info = job.settings() | {
+        "method": job.name,
+        "data": data.root.name,
+        "data_sha256": data.sha256,
+        "versions": versions(),
+        "machine": fingerprint(device),
+        "processes": processes.world,
+    }
+
+    # one writer a folder; the other processes of a distributed training come along
+    with locked(out) if processes.first else nullcontext():
+        run = start_run(out, info, defaults=job.defaults())
+        if job.loop is None:
+            return run
+        return _Training(job, run, data, processes, quiet).run_to_the_end()
+
+
+def describe(job: Job, data: Dataset) -> str:
+    """The resolved settings and the length, for a dry run."""
+    if job.loop is None:
+        return f"{job.described()}\n{job.name}: not trained, each face is optimised when it is used"
+    pairs = data.pairs("train")
+    per_epoch = steps_per_epoch(pairs, job.loop.batch_size)
+    steps = job.loop.length(per_epoch)
+    length = f"{steps} steps of {job.loop.batch_size} pairs, {steps / per_epoch:.1f} epochs of {pairs} pairs"
+    return f"{job.described()}\n{job.name}: {length}"
+
+
+class _Training:
+    """One training: the method, its data and its run folder."""
+
+    def __init__(self, job: Job, run: Run, data: Dataset, processes: Processes, quiet: bool) -> None:
+        self.loop, self.run, self.processes = job.trained, run, processes
+        self.device = processes.device
+        self.quiet = quiet or not processes.first
+        declared, loop = job.part.declared, self.loop
+        if loop.batch_size % processes.world:
+            raise InputError(
+                f"batch_size {loop.batch_size} is not a multiple of the {processes.world} processes"
+            )
+
+        # the data, as the method declares that it sees it
+        upright = isinstance(declared, Method) and declared.sees == "upright"
+        paired = not isinstance(declared, Method) or declared.paired
+        train_split = load_split(data, "train", self.device, upright=upright)
+        self.validation = load_split(data, "val", self.device, upright=upright).first(VALIDATION_ROWS)
+        batches = Batches if paired else Unpaired
+        self.batches = batches(
+            train_split,
+            loop.batch_size,
+            loop.seed,
+            loop.mirror,
+            loop.colour_maps,
+            processes.rank,
+            processes.world,
+        )
+        self.steps = loop.length(self.batches.steps_per_epoch)
+
+        # the method
+        held = torch.arange(min(VALIDATION_BATCH, len(self.validation)), device=self.device)
+        setup = Setup(
+            device=self.device,
+            steps=self.steps,
+            seed=loop.seed,
+            compile=compiler(self.device, loop.compile),
+            average=processes.average,
+            prepare=synchronized if processes.world > 1 else unchanged,
+            validation=self.validation.pairs(held),
+        )
+        self.method: Recoverer = declared.build(job.config, setup)
+        self.averages = (
+            Averages(self.method.network, loop.ema) if loop.ema and self.method.network is not None else None
+        )
+
+        # what is known of the run so far
+        self.shown_loss = declared.shown_loss
+        self.step = 0
+        self.seconds = 0.0   # spent before a restart
+        self.best_db = -float("inf")
+        self.averaged_is_better = False   # at the last validation
+        self.mean_face_db = self._psnr(
+            lambda stylized: train_split.mean_face.expand(len(stylized), -1, -1, -1)
+        )
+        self.events = _events(run) if loop.tensorboard and processes.first else None
+        self._since: dict[str, list[Tensor]] = {}   # losses since the last log, on the device
+
+    def run_to_the_end(self) -> Run:
+        """The loop."""
+        # where it was, if it was begun
+        if self.run.has("last"):
+            self._restore()
+
+        # when to look at it and when to keep it
+        # the first step that was not finite, known without asking
+        bad_step = torch.full((), torch.inf, device=self.device)
+        every_log = max(1, self.steps // LOG_LINES)
+        every_validation = max(1, self.steps // self.loop.validations)
+        self._started = saved = self._logged = time.monotonic()
+        bar = tqdm(
+            total=self.steps, initial=self.step, desc=self.run.root.name, unit="step", disable=self.quiet
+        )
+        while self.step < self.steps:
+
+            # one update
+            batch = self.batches.at(self.step)
+            losses = self._guarded(lambda: self.method.step(batch))
+            self.step += 1
+            bar.update()
+            finite = torch.isfinite(torch.stack([value.float() for value in losses.values()]).sum())
+            bad_step = torch.minimum(bad_step, torch.where(finite, torch.inf, float(self.step)))
+            for name, value in losses.items():
+                self._since.setdefault(name, []).append(value)
+            if self.averages:
+                self.averages.update()
+
+            # look at it
+            last = self.step == self.steps
+            if self.step % every_log == 0 or last:
+                self._log(bad_step, bar)
+            if self.step % every_validation == 0 or last:
+                self._check_finite(bad_step)
+                self._validate(bar)
+
+            # keep it
+            if last or self.processes.agree(time.monotonic() - saved > self.loop.checkpoint_seconds):
+                self._check_finite(bad_step)
+                self._save("last")
+                saved = time.monotonic()
+        bar.close()
+        if self.events:
+            self.events.close()
+        return self.run
+
+    def _guarded(self, update: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        # memory that does not suffice is the one error that another setting mends
+        try:
+            return update()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                size = self.loop.batch_size
+                where = f"{self.device} at batch size {size}"
+                mend = f"start anew with --set batch_size={max(2, size // 2)}"
+                raise InputError(f"out of memory on {where}; {mend}") from None
+            raise
+
+    def _log(self, bad_step: Tensor, bar: tqdm) -> None:
+        """The means of the losses since the last log: of the gate's decisions
+        that is the rate at which networks are skipped.
+        """
+        self._check_finite(bad_step)
+        means = torch.stack([torch.stack(values).float().mean() for values in self._since.values()])
+        facts = dict(zip(self._since, self.processes.mean(means).tolist()))   # one transfer
+        steps = max(len(values) for values in self._since.values())
+        self._since.clear()
+
+        # pairs a second since then, over all processes
+        now = time.monotonic()
+        rate = self.loop.batch_size * steps / max(now - self._logged, 1e-9)
+        self._logged = now
+        shown = self.shown_loss if self.shown_loss in facts else next(iter(facts))
+        bar.set_postfix({shown: f"{facts[shown]:.4f}", "pairs/s": f"{rate:.0f}"})
+        rounded = {name: round(value, 6) for name, value in facts.items()}
+        self._write(seconds=round(self._seconds(), 1), pairs_per_s=round(rate, 1), **rounded)
+
+    def _check_finite(self, bad_step: Tensor) -> None:
+        step = float(bad_step)
+        if np.isfinite(step):
+            kept = (
+                "the last good checkpoint is kept" if self.run.has("last") else "there was no checkpoint yet"
+            )
+            what = f"the losses are not finite at step {step:.0f}"
+            raise InputError(
+                f"{self.run.root}: {what}; {kept}; lower the learning rate (--set learning_rate=...)"
+            )
+
+    @torch.no_grad()
+    def _validate(self, bar: tqdm) -> None:
+        """PSNR on people who are not trained on, a sheet of pictures, and the best checkpoint."""
+        facts = {"val_psnr_db": round(self._psnr(self._recovered), 4)}
+        with self.averages.in_place() if self.averages else nullcontext():
+            if self.averages:
+                facts["val_psnr_ema_db"] = round(self._psnr(self._recovered), 4)
+            self._write_pictures()
+        self._write(seconds=round(self._seconds(), 1), **facts, mean_face_psnr_db=round(self.mean_face_db, 4))
+
+        # the better of plain and averaged weights counts
+        best = max(facts.values())
+        if not self.quiet:
+            line = f"step {self.step}: {best:.2f} dB on validation, mean face {self.mean_face_db:.2f} dB"
+            bar.write(line, file=sys.stderr)
+        self.averaged_is_better = facts.get("val_psnr_ema_db", -float("inf")) >= facts["val_psnr_db"]
+        if best > self.best_db:
+            self.best_db = best
+            self._save("best")
+
+    def _recovered(self, stylized: Tensor) -> Tensor:
+        """In the precision that it is trained in.
+
+        In float32 CycleGAN's validations took longer than its training; PSNR moves by thousandths of a dB.
+        """
+        with autocast(self.device):
+            return as_pictures(self.method.recover(as_faces(stylized)))
+
+    def _psnr(self, recover: Callable[[Tensor], Tensor]) -> float:
+        """Mean over the validation rows, in dB."""
+        split = self.validation
+        # face by face, then averaged: the mean of PSNRs is not the PSNR of the mean
+        found = []
+        for rows in torch.arange(len(split), device=self.device).split(VALIDATION_BATCH):
+            found.append(psnr_db(recover(split.stylized[rows]), split.real[split.real_index[rows]]))
+        return float(torch.cat(found).mean())
+
+    def _write_pictures(self) -> None:
+        """Stylized, recovered and real faces, spread over people and styles."""
+        if not self.processes.first:
+            return
+        split = self.validation
+        # evenly over people and styles
+        rows = torch.linspace(0, len(split) - 1, min(PICTURES, len(split)), device=self.device).long()
+        stylized, real = split.stylized[rows], split.real[split.real_index[rows]]
+        sheet = tile([list(faces.cpu().numpy()) for faces in (stylized, self._recovered(stylized), real)])
+        (self.run.root / "pictures").mkdir(exist_ok=True)
+        write_png(self.run.root / "pictures" / f"step-{self.step:06d}.png", sheet)
+        if self.events:
+            self.events.add_image("stylized, recovered, real", sheet, self.step, dataformats="HWC")
+
+    def _save(self, name: str) -> None:
+        if not self.processes.first:
+            return
+        # what the loop knows, what the method knows, the averages
+        state: dict[str, Any] = {
+            "step": self.step,
+            "steps": self.steps,
+            "seconds": round(self._seconds(), 1),
+            "best_db": self.best_db,
+            "averaged": self.averaged_is_better,
+            "method": self.method.state(),
+        }
+        self.run.save(name, state | (self.averages.state() if self.averages else {}))
+
+    def _restore(self) -> None:
+        state = self.run.load("last")
+        self.step, self.seconds, self.best_db = state["step"], state["seconds"], state["best_db"]
+        self.averaged_is_better = state["averaged"]
+        self.method.restore(state["method"])
+        if self.averages:
+            self.averages.restore(state)
+
+        # lines of steps after the checkpoint are logged again
+        if self.processes.first:
+            self.run.forget_after(self.step)
+
+    def _seconds(self) -> float:
+        return self.seconds + time.monotonic() - self._started
+
+    def _write(self, **facts: Any) -> None:
+        if self.processes.first:
+            self.run.log(step=self.step, **facts)
+        if self.events:
+            for name, value in facts.items():
+                self.events.add_scalar(name, value, self.step)
+
+
+def _events(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "tensorboard=true needs the extra tensorboard: pip install 'ifrp-bench[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(run.root / "events"))

@@ -1,0 +1,177 @@
+"""What comes from other systems: pairs of photographs and drawings, and faces that others recovered."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ifrp_bench.data.exchange import import_pairs, import_recovered
+from ifrp_bench.data.format import open_dataset, read_recovered, read_shard
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import read_picture, write_png
+from ifrp_bench.ground.warp import undo_warp
+from tests.conftest import run
+
+
+@pytest.fixture(scope="module")
+def drawings(photographs, tmp_path_factory) -> tuple[Path, Path]:
+    """Four photographs in one flat folder, and pencil drawings of them under the same names."""
+    root = tmp_path_factory.mktemp("drawings")
+    for number, path in enumerate(sorted(photographs.rglob("*_0000.jpg"))):
+        picture = read_picture(path)
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        pencil = np.clip(grey / np.maximum(cv2.GaussianBlur(grey, None, 9), 1) * 225, 0, 255).astype(np.uint8)
+        for folder, made in (("photos", picture), ("sketches", np.repeat(pencil[:, :, None], 3, 2))):
+            (root / folder).mkdir(exist_ok=True)
+            write_png(root / folder / f"{number:03d}.png", made)
+    return root / "photos", root / "sketches"
+
+
+@pytest.fixture(scope="module")
+def sketches(drawings, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("sketches") / "data"
+    run(
+        "import-pairs",
+        "--real",
+        drawings[0],
+        "--stylized",
+        drawings[1],
+        "--out",
+        out,
+        "--workers",
+        0,
+        "--quiet",
+    )
+    return out
+
+
+def test_pairs_of_drawings_make_a_data_set_for_testing(sketches):
+    data = open_dataset(sketches)
+    shard = read_shard(data.shards("test")[0], sha256=data.info["shards"]["test-00000.h5"]["sha256"])
+    assert (
+        data.info["counts"]["test"] == {"faces": 4, "pairs": 4} and data.info["counts"]["train"]["pairs"] == 0
+    )
+    assert set(shard.style) == {b"sketch"} and len(set(shard.identity)) == 4
+    assert "good" in run("verify", sketches, "--quiet") and (sketches / "preview.png").is_file()
+
+
+def test_a_drawing_turned_back_lies_on_its_photograph(sketches):
+    shard = read_shard(open_dataset(sketches).shards("test")[0])
+    for stylized, real, warp in zip(shard.stylized, shard.real, shard.warp):
+        upright = undo_warp(stylized, warp)[32:96, 32:96].mean(2)
+        edges = [
+            cv2.GaussianBlur(np.abs(cv2.Laplacian(np.float32(plane), cv2.CV_32F)), None, 2).ravel()
+            for plane in (upright, real[32:96, 32:96].mean(2))
+        ]
+        turned = np.abs(cv2.Laplacian(np.float32(stylized[32:96, 32:96].mean(2)), cv2.CV_32F))
+        assert (
+            np.corrcoef(*edges)[0, 1] > np.corrcoef(cv2.GaussianBlur(turned, None, 2).ravel(), edges[1])[0, 1]
+        )
+        assert np.corrcoef(*edges)[0, 1] > 0.4
+
+
+def test_what_has_no_partner_or_no_face_is_named(drawings, tmp_path):
+    photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
+    (sketched / "000.png").unlink()
+    Image.new("RGB", (300, 320), "grey").save(photos / "001.png")
+    Image.new("RGB", (300, 320), "grey").save(sketched / "002.png")
+    data = import_pairs([sketched], [photos], tmp_path / "out", quiet=True)
+    reasons = pd.read_csv(tmp_path / "out" / "skipped.csv", dtype=str).set_index("name")["reason"].to_dict()
+    assert reasons["000"] == "no drawing of this name" and reasons["001"] == "no face found"
+    assert reasons["002"] == "used: no face found in the drawing, the photograph's eyes taken"
+    assert data.info["counts"]["test"]["pairs"] == 2
+
+
+def test_folders_that_do_not_go_together_are_one_line(drawings, tmp_path):
+    with pytest.raises(InputError, match="as many of each"):
+        import_pairs([drawings[1], drawings[1]], [drawings[0]], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no picture"):
+        import_pairs([tmp_path / "empty"], [drawings[0]], tmp_path / "out", quiet=True)
+
+
+def test_sketches_have_columns_of_their_own(tiny, sketches, pixels, tmp_path):
+    out = tmp_path / "results"
+    run("eval", "--data", tiny, "--recogniser", pixels, "--sketches", sketches, "--out", out, "--quiet")
+    first = pd.read_csv(out / "tables" / "table1.csv")
+    assert set(first["column"]) == {
+        f"{score} {group}" for score in ("psnr", "ssim") for group in ("seen", "unseen", "sketches")
+    }
+    # the difficulty rows, mean-face from the training split of the main data set
+    assert len(pd.read_csv(out / "sketches" / "scores.csv")) == 4 * 3
+    assert (
+        "sketches" in (out / "report.html").read_text()
+        and "frr sketches" in (out / "tables" / "table2.md").read_text()
+    )
+    run("eval", "--data", tiny, "--metrics", "psnr", "--out", out, "--quiet")
+    assert set(pd.read_csv(out / "tables" / "table1.csv")["column"]) == {"psnr seen", "psnr unseen"}
+
+
+def test_a_data_set_for_testing_is_evaluated_by_itself(sketches, tmp_path):
+    """Only the row that needs no training split."""
+    run("eval", "--data", sketches, "--metrics", "psnr,vr", "--out", tmp_path / "out", "--quiet")
+    assert pd.read_csv(tmp_path / "out" / "scores.csv")["method"].tolist() == ["copy"] * 4
+
+
+@pytest.fixture()
+def theirs(tiny, tmp_path) -> Path:
+    """The SFs as pictures, as another system might return them."""
+    run("pictures", tiny, "--out", tmp_path / "pictures", "--quiet")
+    return tmp_path / "pictures" / "stylized"
+
+
+def test_faces_of_another_system_are_scored_as_ones_own(tiny, theirs, tmp_path):
+    printed = run(
+        "eval",
+        "--data",
+        tiny,
+        "--metrics",
+        "psnr",
+        "--recovered",
+        f"theirs={theirs}",
+        "--out",
+        tmp_path / "out",
+        "--quiet",
+    )
+    frame = pd.read_csv(tmp_path / "out" / "scores.csv").set_index("method")
+    assert "theirs (given)" in printed
+    # both are the SFs themselves
+    assert frame.loc["theirs", "psnr_db"].tolist() == frame.loc["copy", "psnr_db"].tolist()
+
+
+def test_pictures_that_are_missing_too_many_or_of_another_size_are_counted_and_named(tiny, theirs, tmp_path):
+    data = open_dataset(tiny)
+    (theirs / "test-00000-00000.png").unlink()
+    write_png(theirs / "face.png", np.zeros((128, 128, 3), np.uint8))
+    write_png(theirs / "test-00000-00001.png", np.zeros((64, 128, 3), np.uint8))
+    (theirs / "test-00000-00002.png").write_bytes(b"<html>")
+    with pytest.raises(
+        InputError,
+        match=(
+            r"1 missing \(test-00000-00000\); 1 extra \(face\); 1 broken \(.*a web page.*1 not 128x128"
+            r" \(.*128x64\)"
+        ),
+    ):
+        import_recovered(theirs, data, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_pictures_come_upright_where_asked(tiny, tmp_path):
+    run("pictures", tiny, "--out", tmp_path, "--condition", "oracle", "--quiet")
+    path = open_dataset(tiny).shards("test")[0]
+    shard = read_shard(path)
+    assert np.array_equal(
+        read_picture(tmp_path / "stylized" / f"{path.stem}-00003.png"),
+        undo_warp(shard.stylized[3], shard.warp[3]),
+    )
+    assert np.array_equal(
+        read_picture(tmp_path / "real" / f"{path.stem}-00003.png"), shard.real[shard.real_index[3]]
+    )
+    folder = import_recovered(tmp_path / "real", open_dataset(tiny), tmp_path / "back")
+    assert np.array_equal(
+        read_recovered(folder / path.name, rows=len(shard.stylized)), shard.real[shard.real_index]
+    )

@@ -1,0 +1,98 @@
+"""CelebA as its authors distribute it, in miniature."""
+
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.sources.celeba import open_celeba
+
+
+def test_identities_and_partition_are_celebas(celeba):
+    source = open_celeba(celeba)
+    assert source.official and len(source.faces()) == 12
+    assert [(face.identity, face.partition) for face in source.faces()[::3]] == [
+        (100, "train"),
+        (101, "train"),
+        (102, "val"),
+        (103, "test"),
+    ]
+    assert source.read(source.faces()[0]).shape == (218, 178, 3)
+
+
+@pytest.mark.parametrize("inside", ["img_align_celeba/", ""])
+def test_the_zip_is_read_in_place_and_gives_the_same_pixels(celeba, tmp_path, inside):
+    for path in celeba.glob("*.txt"):
+        shutil.copy(path, tmp_path)
+    with zipfile.ZipFile(tmp_path / "img_align_celeba.zip", "w") as archive:
+        for path in (celeba / "img_align_celeba").iterdir():
+            archive.write(path, inside + path.name)
+    loose, zipped = open_celeba(celeba), open_celeba(tmp_path)
+    again = pickle.loads(pickle.dumps(zipped))   # as it travels to a worker
+    for face in zipped.faces()[:3]:
+        assert np.array_equal(zipped.read(face), loose.read(face)) and np.array_equal(
+            again.read(face), loose.read(face)
+        )
+        assert zipped.digest(face) == loose.digest(face)
+    assert not (tmp_path / "img_align_celeba").exists()
+
+
+def test_attributes_filter_and_are_named(celeba):
+    source = open_celeba(celeba, exclude_attributes=("Eyeglasses",))
+    assert len(source.faces()) == 11
+    assert source.skipped()[0].name == "000005.jpg" and "Eyeglasses" in source.skipped()[0].reason
+    with pytest.raises(InputError, match="no attribute 'Hat'; it has Blurry, Eyeglasses"):
+        open_celeba(celeba, exclude_attributes=("Hat",))
+
+
+def damaged(celeba, tmp_path, name, text):
+    root = tmp_path / "celeba"
+    shutil.copytree(celeba, root)
+    (root / name).unlink() if text is None else (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("identity_CelebA.txt", None, "missing"),
+        ("list_eval_partition.txt", "000001.jpg 7\n", "expected 0, 1 or 2"),
+        ("identity_CelebA.txt", "000001.jpg one\n", "line 1"),
+        (
+            "list_landmarks_align_celeba.txt",
+            "1\na b\n000001.jpg " + "5 " * 10,
+            "px from CelebA's aligned frame",
+        ),
+        ("list_landmarks_align_celeba.txt", "nothing", "CelebA's list"),
+    ],
+)
+def test_files_that_are_not_celebas_are_named(celeba, tmp_path, name, text, message):
+    with pytest.raises(InputError, match=message) as error:
+        open_celeba(damaged(celeba, tmp_path, name, text))
+    assert name in str(error.value)
+
+
+def test_a_truncated_zip_or_an_empty_folder_is_named(celeba, tmp_path):
+    with pytest.raises(InputError, match="neither img_align_celeba/ nor"):
+        open_celeba(tmp_path)
+    (tmp_path / "img_align_celeba.zip").write_bytes(b"PK\x03\x04 half a download")
+    with pytest.raises(InputError, match="not a complete zip"):
+        open_celeba(tmp_path)
+
+
+def test_a_picture_of_another_size_is_broken(celeba, tmp_path):
+    root = tmp_path / "celeba"
+    shutil.copytree(celeba, root)
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(root / "img_align_celeba" / "000001.jpg")
+    (root / "img_align_celeba" / "000002.jpg").unlink()
+    source = open_celeba(root)
+    assert (
+        "178x218" in source.broken(source.faces()[0])
+        and "not a regular file" in source.broken(source.faces()[1])
+        and not source.broken(source.faces()[2])
+    )

@@ -1,0 +1,106 @@
+"""Batches are functions of (seed, step); augmentation keeps pairs pairs."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ifrp_bench.data.format import ShardError, open_dataset
+from ifrp_bench.data.split import load_split
+from ifrp_bench.training.batches import Batches, draw_colour_maps, hue_and_saturation
+
+
+@pytest.fixture(scope="module")
+def split(tiny):
+    return load_split(open_dataset(tiny), "train", "cpu")
+
+
+def test_an_epoch_has_every_pair_once_and_the_next_another_order(split):
+    batches = Batches(split, 6, 0)
+    epochs = [np.concatenate([batches.rows(step) for step in range(3 * e, 3 * e + 3)]) for e in range(2)]
+    for rows in epochs:
+        assert sorted(rows) == list(range(18))
+    assert list(epochs[0]) != list(epochs[1])
+
+
+def test_batches_depend_on_seed_and_step_alone(split):
+    one, other = Batches(split, 6, 5, True, 0.5), Batches(split, 6, 5, True, 0.5)
+    for _ in range(4):
+        other.at(1)
+    assert torch.equal(one.at(2).stylized, other.at(2).stylized)
+    assert not torch.equal(one.at(2).stylized, Batches(split, 6, 6, True, 0.5).at(2).stylized)
+
+
+def test_processes_share_a_batch_without_overlap(split):
+    whole = Batches(split, 6, 0, True, 0.5).at(1)
+    parts = [Batches(split, 6, 0, True, 0.5, rank, 2).at(1) for rank in range(2)]
+    assert torch.equal(torch.stack([part.stylized for part in parts], 1).flatten(0, 1), whole.stylized)
+    assert torch.equal(torch.stack([part.warp for part in parts], 1).flatten(0, 1), whole.warp)
+
+
+def test_a_batch_larger_than_the_split_is_the_split(split):
+    assert len(Batches(split, 64, 0).at(7).real) == 18
+
+
+def test_the_stored_warp_brings_a_stylized_face_upright_mirrored_or_not(split):
+    """Upright, stylized faces differ less from their real faces than
+    as they are: for plain and for mirrored pairs.
+    """
+    for mirror in (False, True):
+        pairs = Batches(split, 18, 0, mirror).at(0)
+        grid = F.affine_grid(pairs.warp, [18, 3, 128, 128], align_corners=True)
+        upright = F.grid_sample(pairs.stylized, grid, align_corners=True)
+
+        def edges(faces):
+            return F.avg_pool2d(faces.mean(1, keepdim=True), 4).diff(dim=3)[:, :, 8:24, 8:24].flatten(1)
+
+        gain = F.cosine_similarity(edges(upright), edges(pairs.real)) - F.cosine_similarity(
+            edges(pairs.stylized), edges(pairs.real)
+        )
+        assert float(gain.mean()) > 0.1
+
+
+def test_mirroring_mirrors_both_faces_of_a_pair(split):
+    plain, mirrored = Batches(split, 18, 0).at(0), Batches(split, 18, 0, True).at(0)
+    turned = [not torch.equal(a, b) for a, b in zip(plain.stylized, mirrored.stylized)]
+    assert 3 < sum(turned) < 15
+    for number, was in enumerate(turned):
+        assert torch.equal(mirrored.real[number], plain.real[number].flip(2) if was else plain.real[number])
+        assert torch.equal(
+            mirrored.stylized[number], plain.stylized[number].flip(2) if was else plain.stylized[number]
+        )
+
+
+def test_colour_maps_leave_real_faces_and_the_given_share_alone(split):
+    plain, mapped = Batches(split, 18, 0).at(0), Batches(split, 18, 0, colour_maps=0.5).at(0)
+    assert torch.equal(plain.real, mapped.real)
+    changed = sum(not torch.equal(a, b) for a, b in zip(plain.stylized, mapped.stylized))
+    assert 3 < changed < 15
+    assert 0 <= float(mapped.stylized.min()) and float(mapped.stylized.max()) <= 1
+
+
+def test_a_hue_turned_by_120_degrees_permutes_colours_and_greys_stay():
+    third = hue_and_saturation(2 * np.pi / 3, 1.0)
+    assert np.allclose(third @ [1, 0, 0], [0, 1, 0])
+    assert np.allclose(hue_and_saturation(1.0, 0.3) @ [0.4, 0.4, 0.4], 0.4)
+    assert np.allclose(hue_and_saturation(1.0, 0.0) @ [0.9, 0.3, 0.0], 0.4)
+    maps = draw_colour_maps(100, 1.0, np.random.default_rng(0))
+    # mid-grey moves by the brightness alone
+    assert np.abs(maps[:, :, :3].sum(2) * 0.5 + maps[:, :, 3] - 0.5).max() < 0.151
+
+
+def test_the_mean_face_is_the_mean_of_the_real_faces(split):
+    assert abs(split.mean_face.float().mean() - split.real.float().mean()) < 0.5
+    assert split.mean_face.shape == (128, 128, 3)
+
+
+def test_a_changed_shard_is_refused(tiny, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny, tmp_path / "data")
+    path = next((tmp_path / "data").glob("train-*.h5"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ShardError, match="sha256 differs"):
+        load_split(open_dataset(tmp_path / "data"), "train", "cpu")

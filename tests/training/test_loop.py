@@ -1,0 +1,463 @@
+"""The loop: runs are functions of their settings, resuming is exact, trouble stops in one line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ifrp_bench.data.runs import open_run
+from ifrp_bench.methods import Setup
+from ifrp_bench.methods.ifrp import growing, method as ifrp
+from ifrp_bench.training import loop, timing
+from tests.conftest import run
+
+SHORT = (
+    "--preset",
+    "smoke",
+    "--set",
+    "steps=6",
+    "--set",
+    "batch_size=4",
+    "--set",
+    "validations=2",
+    "--set",
+    "grow_32=0.5",
+    "--set",
+    "grow_64=0.17",
+    "--set",
+    "checkpoint_seconds=0",
+    "--quiet",
+)   # a checkpoint after every step
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [
+        {key: value for key, value in facts.items() if key not in ("seconds", "pairs_per_s")}
+        for facts in open_run(folder).read_log()
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """A short run of the whole method through every stage of growing, with averaged weights."""
+    out = tmp_path_factory.mktemp("runs") / "ifrp"
+    printed = run("train", "--data", tiny, "--out", out, *SHORT, "--set", "ema=0.9")
+    return out, printed
+
+
+def test_a_run_folder_explains_itself(finished, tiny):
+    out, printed = finished
+    info = json.loads((out / "run.json").read_text())
+    assert (
+        info["loop"]["steps"] == 6 and info["config"]["network"] == "srn-3stn" and info["versions"]["torch"]
+    )
+    assert len(info["data_sha256"]) == 64
+    assert {path.name for path in out.iterdir()} >= {
+        "run.json",
+        "log.jsonl",
+        "last.json",
+        "best.json",
+        "pictures",
+    }
+    assert len(list((out / "pictures").glob("*.png"))) == 2
+    assert "6 steps" in printed and "the mean face" in printed
+
+
+def test_the_log_has_every_loss_and_both_validations(finished):
+    lines = log_of(finished[0])
+    assert [facts["step"] for facts in lines if "pixel" in facts] == [1, 2, 3, 4, 5, 6]
+    assert {"adversarial", "identity", "dn_real", "skip_dn"} <= set(lines[-2])
+    validations = [facts for facts in lines if "val_psnr_db" in facts]
+    assert [facts["step"] for facts in validations] == [3, 6]
+    assert all("val_psnr_ema_db" in facts and 5 < facts["mean_face_psnr_db"] < 40 for facts in validations)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(finished, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "ifrp"
+    step = ifrp.IFRP.step
+    for stop in (1, 3, 5):   # in each stage of growing
+        def interrupted(self, batch, stop=stop):
+            if self.done == stop:
+                raise KeyboardInterrupt
+            return step(self, batch)
+
+        monkeypatch.setattr(ifrp.IFRP, "step", interrupted)
+        run("train", "--data", tiny, "--out", out, *SHORT, "--set", "ema=0.9", exit_code=130)
+        assert open_run(out).load("last")["step"] == stop
+    monkeypatch.setattr(ifrp.IFRP, "step", step)
+    run("train", "--data", tiny, "--out", out, "--resume", "--quiet")
+    assert (out / "last-6.safetensors").read_bytes() == (finished[0] / "last-6.safetensors").read_bytes()
+    assert log_of(out) == log_of(finished[0])
+
+
+def test_averages_of_a_layer_that_has_just_grown_do_not_remember_its_first_weights(tiny, tmp_path):
+    run("train", "--method", "srn", "--data", tiny, "--out", tmp_path / "srn", *SHORT)
+    state = open_run(tmp_path / "srn").load("last")
+    assert min(steps for steps in state["ema_steps"] if steps) < max(state["ema_steps"]) == 6
+    first = ifrp.build(ifrp.Config(losses="srn"), Setup()).network.state_dict()["d8.weight"]
+    mean, now = state["ema"]["d8.weight"], state["method"]["networks"]["srn"]["d8.weight"]
+    assert float((mean - now).norm()) < 0.2 * float((first - now).norm())
+
+
+def test_tensorboard_is_an_extra(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    options = (
+        "train",
+        "--method",
+        "srn",
+        "--data",
+        tiny,
+        *SHORT,
+        "--set",
+        "steps=2",
+        "--set",
+        "validations=1",
+        "--set",
+        "tensorboard=true",
+        "--out",
+    )
+    run(*options, tmp_path / "srn")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "srn" / "events")).Reload()
+    assert {"pixel", "val_psnr_db"} <= set(events.Tags()["scalars"]) and events.Tags()["images"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert "ifrp-bench[tensorboard]" in run(*options, tmp_path / "other", exit_code=1)
+
+
+def test_resuming_finds_the_runs_own_data_set(tiny, tmp_path, monkeypatch):
+    shutil.copytree(tiny, tmp_path / "data" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    run(
+        "train",
+        "--method",
+        "srn",
+        "--data",
+        "data/tiny",
+        "--out",
+        "runs/srn",
+        *SHORT,
+        "--set",
+        "steps=2",
+        "--set",
+        "validations=1"
+    )
+    assert "2 steps" in run("train", "--resume", "--out", "runs/srn", "--quiet")
+
+
+OWN = '''
+"""The mean of each picture's colours, learned to be scaled."""
+from dataclasses import dataclass
+import torch
+from ifrp_bench.methods import Method
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+class Scale:
+    def __init__(self, config):
+        self.network, self.rate = torch.nn.Linear(1, 1), config.rate
+    def step(self, batch):
+        loss = (self.network(batch.stylized[..., None])[..., 0] - batch.real).square().mean()
+        weights = list(self.network.parameters())
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights)):
+            weight.data -= self.rate * gradient
+        return {"pixel": loss.detach()}
+    def recover(self, stylized, real=None):
+        return self.network(stylized[..., None])[..., 0].detach().clamp(0, 1)
+    def state(self):
+        return {"network": self.network.state_dict()}
+    def restore(self, state):
+        self.network.load_state_dict(state["network"])
+METHOD = Method(Config, lambda config, setup: Scale(config))
+'''
+
+
+def test_a_method_of_ones_own_without_presets_is_trained_and_used(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    options = (
+        "train",
+        "--method",
+        tmp_path / "mine.py",
+        "--data",
+        tiny,
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "batch_size=4",
+        "--quiet",
+    )
+    assert "one of them says how long" in run(*options, exit_code=1)
+    run(*options, "--set", "steps=3")
+    assert run("destylize", tmp_path / "run", "--split", "test", "--data", tiny, "--quiet")
+    assert list((tmp_path / "run" / "recovered").rglob("test-*.h5"))
+
+
+def test_a_finished_run_is_left_alone(finished, tiny):
+    before = (finished[0] / "last-6.safetensors").stat().st_mtime_ns
+    run("train", "--data", tiny, "--out", finished[0], *SHORT, "--set", "ema=0.9")
+    assert (finished[0] / "last-6.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_data_set_or_setting_is_refused(finished, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "data")
+    info = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(info | {"faces_sha256": "0" * 64}))
+    assert "data_sha256 is" in run(
+        "train", "--data", tmp_path / "data", "--out", finished[0], *SHORT, "--set", "ema=0.9", exit_code=1
+    )
+    assert "ema is 0.9 there, 0.98 here" in run(
+        "train", "--data", tiny, "--out", finished[0], *SHORT, exit_code=1
+    )
+
+
+def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_checkpoint(
+    tiny, tmp_path, monkeypatch
+):
+    step = ifrp.IFRP.step
+
+    def broken(self, batch):
+        losses = step(self, batch)
+        return losses | {"pixel": losses["pixel"] * float("nan")} if self.done == 3 else losses
+
+    monkeypatch.setattr(ifrp.IFRP, "step", broken)
+    printed = run("train", "--method", "srn", "--data", tiny, "--out", tmp_path / "srn", *SHORT, exit_code=1)
+    assert (
+        "not finite at step 3; the last good checkpoint is kept" in printed and len(printed.splitlines()) == 1
+    )
+    assert open_run(tmp_path / "srn").load("last")["step"] == 2
+
+
+def test_two_trainings_do_not_write_into_one_folder(tiny, tmp_path):
+    from ifrp_bench.ground.files import locked
+
+    with locked(tmp_path / "run"):
+        assert "another ifrp-bench is writing here" in run(
+            "train", "--data", tiny, "--out", tmp_path / "run", *SHORT, exit_code=1
+        )
+
+
+def test_the_log_holds_means_since_the_last_line(tiny, tmp_path, monkeypatch):
+    step = ifrp.IFRP.step
+
+    def counted(self, batch):
+        step(self, batch)
+        return (
+            {"pixel": torch.tensor(float(self.done % 2)), "late": torch.tensor(7.0)}
+            if self.done > 2
+            else {"pixel": torch.tensor(float(self.done % 2))}
+        )
+
+    monkeypatch.setattr(ifrp.IFRP, "step", counted)
+    monkeypatch.setattr(loop, "LOG_LINES", 2)
+    run(
+        "train",
+        "--method",
+        "srn",
+        "--data",
+        tiny,
+        "--out",
+        tmp_path / "srn",
+        *SHORT,
+        "--set",
+        "steps=8",
+        "--set",
+        "grow_32=0.99",
+        "--set",
+        "grow_64=0"
+    )
+    assert [
+        (facts["step"], facts["pixel"], facts["late"])
+        for facts in log_of(tmp_path / "srn")
+        if "pixel" in facts
+    ] == [(4, 0.5, 7.0), (8, 0.5, 7.0)]
+
+
+def test_too_little_memory_says_what_to_set(tiny, tmp_path, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ifrp.IFRP, "step", full)
+    assert "--set batch_size=2" in run(
+        "train", "--data", tiny, "--out", tmp_path / "run", *SHORT, exit_code=1
+    )
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (("--method", "irfp"), "did you mean ifrp"),
+        (("--preset", "huge"), "preset 'huge' is none of"),
+        (("--set", "step=3"), "did you mean steps"),
+        (("--set", "network=srn-9stn"), "network 'srn-9stn' is none of"),
+        (("--set", "batch_size=1"), "at least 2"),
+        (("--set", "steps=many"), "expected a whole number"),
+        (("--method", "nowhere.py"), "no such file"),
+        (("--data", "nowhere"), "no data set here"),
+        (("--set", "features=nowhere.pth"), "no such weight file"),
+    ],
+)
+def test_mistakes_are_one_line(tiny, tmp_path, options, word):
+    printed = run("train", "--data", tiny, "--out", tmp_path / "run", *SHORT, *options, exit_code=1)
+    assert word in printed and len(printed.splitlines()) == 1
+
+
+def test_a_dry_run_says_the_settings_and_writes_nothing(tiny, tmp_path):
+    printed = run(
+        "train",
+        "--data",
+        tiny,
+        "--out",
+        tmp_path / "run",
+        "--preset",
+        "paper",
+        "--set",
+        "epochs=2",
+        "--dry-run",
+    )
+    assert "ifrp: 2 steps of 64 pairs, 2.0 epochs of 18 pairs" in printed and "network = srn-3stn" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_ablations_are_methods_of_their_own(tiny):
+    assert "losses = srn\n" in run(
+        "train", "--method", "srn", "--data", tiny, "--preset", "smoke", "--dry-run"
+    )
+    assert "losses = srn-dn\n" in run(
+        "train", "--method", "srn-dn", "--data", tiny, "--preset", "smoke", "--dry-run"
+    )
+
+
+@pytest.mark.parametrize(
+    "text, word", [("1 / 0\n", "ZeroDivisionError"), ("PAIRED = True\n", "METHOD is missing")]
+)
+def test_a_file_of_ones_own_that_is_wrong_says_where(tiny, tmp_path, text, word):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    printed = run("train", "--method", path, "--data", tiny, "--out", tmp_path / "run", exit_code=1)
+    assert word in printed and str(path) in printed
+
+
+def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, monkeypatch):
+    from ifrp_bench.cli.project import demo_method
+
+    monkeypatch.setattr(timing, "time_training", lambda *_, **__: timing.Timing(0.5, 0.0, 1100, 2))
+    assert demo_method((), 600, tiny, tmp_path / "run", "cpu") == "ifrp"
+    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "pix2pix"
+    run(
+        "train",
+        "--data",
+        tiny,
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch_size=2",
+        "--quiet",
+    )
+    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "ifrp"   # one that is begun is gone on with
+
+
+def test_an_estimate_counts_every_stage_of_a_method_that_grows():
+    stages = growing.stages(ifrp.Config(losses="srn", grow_32=0.5, grow_64=0.4), 1000)
+    assert [(stage.middle, stage.share) for stage in stages] == [(250, 0.5), (700, 0.4), (950, 0.1)]
+
+
+def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[float]:
+    command = (
+        [sys.executable, "-m", "ifrp_bench"]
+        if processes == 1
+        else [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "ifrp_bench",
+        ]
+    )
+    subprocess.run(
+        [
+            *command,
+            "train",
+            "--method",
+            method,
+            "--data",
+            str(tiny),
+            "--out",
+            str(folder),
+            *SHORT,
+            "--set",
+            "align_weight=1",
+        ],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    return [
+        value
+        for facts in open_run(folder).read_log()
+        for key, value in facts.items()
+        if key in ("pixel", "align", "dn_real", "dn_recovered", "adversarial")
+    ]
+
+
+def test_two_processes_train_as_one_does(tiny, tmp_path):
+    one, two = (losses_of(tmp_path / str(count), count, tiny, "srn-dn") for count in (1, 2))
+    assert len(one) == 6 * 2 + 3
+    assert two == pytest.approx(one, rel=0.03, abs=3e-3)   # bfloat16 rounds in another order
+
+
+def test_a_gpu_step_is_the_cpus():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    from ifrp_bench.methods import Pairs
+
+    faces = torch.rand(2, 8, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    warp = torch.eye(2, 3).expand(8, -1, -1)
+    losses = []
+    for device in ("cpu", "cuda"):
+        method = ifrp.build(ifrp.Config(losses="srn", warm_up=False), Setup(device, 10))
+        pairs = Pairs(faces[0].to(device), faces[1].to(device), warp.to(device))
+        losses.append([float(method.step(pairs)["pixel"]) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_training_learns(tiny, tmp_path):
+    """Forty steps at 32x32 on eighteen pairs: better on the very pairs than their mean face is."""
+    out = tmp_path / "srn"
+    run(
+        "train",
+        "--method",
+        "srn",
+        "--data",
+        tiny,
+        "--out",
+        out,
+        "--preset",
+        "smoke",
+        "--set",
+        "steps=50",
+        "--set",
+        "batch_size=18",
+        "--set",
+        "grow_32=0.99",
+        "--set",
+        "grow_64=0",
+        "--set",
+        "mirror=false",
+        "--set",
+        "validations=1",
+        "--quiet",
+    )
+    pixel = [facts["pixel"] for facts in log_of(out) if "pixel" in facts]
+    assert min(pixel[-10:]) < 0.5 * max(pixel[:5])
+    assert re.search(r"step-0000", "".join(path.name for path in (out / "pictures").iterdir()))
