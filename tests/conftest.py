@@ -19,18 +19,13 @@ from ifrp_bench.cli import cli
 from ifrp_bench.sources.procedural import draw_traits, render
 from ifrp_bench.ground.warp import TEMPLATE_PX
 
-TINY = (
-    "--set",
-    "train_faces=6",
-    "--set",
-    "val_faces=2",
-    "--set",
-    "test_faces=3",
-    "--set",
-    "stylize_px=128",
-    "--set",
-    "shard_pairs=9",
-)
+
+def sets(**values: object) -> list[str]:
+    """Settings as the command line takes them: ``--set key=value`` each."""
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+TINY = tuple(sets(train_faces=6, val_faces=2, test_faces=3, stylize_px=128, shard_pairs=9))
 CARD: dict[str, Any] = {
     "name": "pixels",
     "height_px": 14,

@@ -13,7 +13,7 @@ from ifrp_bench.data.runs import open_run
 from ifrp_bench.ground.files import sha256_of
 from ifrp_bench.ground.provenance import fingerprint
 from ifrp_bench.shards import open_dataset
-from tests.conftest import run
+from tests.conftest import run, sets
 
 OLD = Path(__file__).parent / "old"
 WHOLE_SHA256 = "cff6198021a7a4515517ae2fd072cb29cf78295ba7de9b879b1e3190c32c271c"   # of the uninterrupted run
@@ -53,14 +53,13 @@ def test_the_same_command_resumes_it_too(old):
         "ema": 0.5,
         "checkpoint_seconds": 0,
     }
-    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words = (
         "train",
         "--method",
         "johnson",
         "--preset",
         "smoke",
-        *sets,
+        *sets(**settings),
         "--data",
         old / "set",
         "--out",

@@ -58,11 +58,14 @@ def styles_list(as_json: bool) -> None:
 @click.option(
     "--init",
     metavar="STYLE",
-    help="Start from another style's network: seven of the eight took 700 updates so.",
+    help=(
+        "Start from a network that is trained already: the eight took 160 to 300 updates from their first"
+        " versions."
+    ),
 )
 @click.option("--steps", type=click.IntRange(1), help="Updates. [default: 1200]")
 @click.option("--batch-size", type=click.IntRange(1), help="Crops an update. [default: 4]")
-@click.option("--style-weight", type=click.FloatRange(0), help="More style, less face. [default: 25]")
+@click.option("--style-weight", type=click.FloatRange(0), help="More style, less face. [default: 8]")
 @seed_option
 @click.option(
     "--landmarks", type=FILE, help="Where found faces are kept. [default: OUT/training/landmarks.csv]"

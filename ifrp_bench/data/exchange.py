@@ -62,6 +62,7 @@ def import_pairs(
         )
     if not style.isidentifier():
         raise InputError(f"style {style!r}: expected a word of letters, digits and underscores")
+    # find a face in every picture, and who belongs together
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         pairs, skipped = _find_pairs(stylized, real, out, workers, quiet)
@@ -70,6 +71,8 @@ def import_pairs(
                 f"{real[0]}, {stylized[0]}: no pair of a photograph and a drawing with one name and a face in"
                 f" it (see {out / 'skipped.csv'})"
             )
+
+        # the recipe and plan of a data set that is tested only
         values = {
             "name": out.name,
             "source": "pairs",
@@ -94,6 +97,8 @@ def import_pairs(
             ),
             tuple(skipped),
         )
+
+        # its shards, and what stands beside them
         entries = {}
         for planned, part in zip(plan.shards, tqdm(parts, desc="shards", unit="shard", disable=quiet)):
             shard = _shard_of(recipe, planned, part)

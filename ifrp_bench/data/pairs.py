@@ -63,6 +63,7 @@ class PairMaker:
 
     def finish(self, shard: PlannedShard, frames: np.ndarray, windows: Iterable[np.ndarray]) -> Shard:
         """The networks' part: all columns of the shard, rows face by face and style by style."""
+        # a test face has one misalignment, shared by its styles
         if shard.split == "test":
             windows = repeat(next(iter(windows)))
         # (m, styles, 128, 128, 3)

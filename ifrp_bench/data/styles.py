@@ -53,6 +53,16 @@ class Style:
         """The network's sha256, as the card says; ``load_net`` holds it to that."""
         return str(self.card["net"]["sha256"])
 
+    @property
+    def version(self) -> int:
+        """Which of its networks comes with the card; data sets name theirs by its sha256."""
+        return int(self.card["net"].get("version", 1))
+
+    def earlier_version(self, sha256: str) -> int | None:
+        """The version of a network that an earlier card had; None for one that no card had."""
+        known = {entry["sha256"]: int(entry["version"]) for entry in self.card.get("earlier", [])}
+        return known.get(sha256)
+
 
 def find_styles(extra: Path | None = None) -> dict[str, Style]:
     """All styles by name, the paper's eight first.

@@ -1,5 +1,5 @@
 """Stage 1, ``ifrp-bench synth``: recipe + faces + styles -> a data set's shards. What a pair is stands in
-``pairs.py``, who is in which split in ``plan.py``, the format in ``shards.py``; this module runs them,
+``pairs.py``, who is in which split in ``plan.py``, the format in ``format.py``; this module runs them,
 over processes or on a GPU, and survives being killed at any moment.
 """
 
@@ -57,6 +57,7 @@ def synthesize(
     chosen = pick_styles(recipe.styles, styles)
     make_folder(out)
     with locked(out):
+        # who is in it, what is there already, what is left
         recipe = _with_precision(recipe, out, device)
         source = open_faces(
             recipe, faces,
@@ -66,6 +67,8 @@ def synthesize(
         info = _begin(out, plan, source, chosen, faces, device)
         todo = [shard for shard in plan.shards if not _is_whole(out, info, shard)]
         _check_space(out, todo)
+
+        # shard by shard; each stands in dataset.json when it is whole
         batch_size = batch_size or BATCH_SIZES[device]
         if todo:
             jobs = _Jobs(plan.recipe, source, chosen, device, batch_size, out)
@@ -79,6 +82,8 @@ def synthesize(
                     info["shards"][name] = entry
                     write_info(out, info)
                     bar.update(entry["pairs"])
+
+        # what is written once all shards are there
         if not info["complete"]:
             _finish(out, plan, source, chosen, info, device, batch_size)
     return info

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifrp_bench.ground.warp import WINDOW_PX
 from ifrp_bench.methods import Aligner, Learner, Pairs, Setup, adam
-from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, misplacement, transform
+from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, frame_maps, misplacement, transform
 
 SLOPE = 0.2
 
@@ -54,18 +53,6 @@ class Network(nn.Module):
 
     def forward(self, stylized: Tensor) -> Tensor:
         return frame_maps(self.stn.parameters_of(self.second(self.first(2 * stylized - 1))))
-
-
-def frame_maps(parameters: Tensor) -> Tensor:
-    """(N, 4) angle (radians), scale, shift, shift (half-sides) to (N, 2, 3): a similarity of the 107x133
-    window in coordinates in [-1, 1].
-    """
-    angle, scale, right, down = parameters.unbind(1)
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-
-    # the window is resized to a square: what is a rotation in the frame is sheared by its aspect here
-    aspect = WINDOW_PX[3] / WINDOW_PX[2]
-    return torch.stack([cos, sin * aspect, right, -sin / aspect, cos, down], 1).view(-1, 2, 3)
 
 
 class AligningSTN(Learner):

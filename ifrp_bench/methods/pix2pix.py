@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
 from ifrp_bench.nets.patchgan import SLOPE, PatchGAN, cross_entropy, linear_decay, normal_weights
 
-DOWN = (64, 128, 256, 512, 512, 512, 512)   # channels from 64 px to 1 px [P]
-UP = (512, 512, 512, 256, 128, 64)   # from 2 px to 64 px [P]
+DOWN = (1, 2, 4, 8, 8, 8, 8)   # channels from 64 px to 1 px, in first widths [P]
+UP = (8, 8, 8, 4, 2, 1)   # from 2 px to 64 px [P]
 DROPOUT = 0.5   # [P] in the second and third upward layer, as the release has it for 128 px [C]
 
 
@@ -25,6 +25,7 @@ DROPOUT = 0.5   # [P] in the second and third upward layer, as the release has i
 class Config:
     """What pix2pix is trained with."""
 
+    width: int = 64   # [P] the first layer's channels
     l1_weight: float = 100.0   # [P]
     learning_rate: float = 2e-4   # [P]; constant for half of the training, then along a line to 0 [C]
     beta1: float = 0.5   # [P]
@@ -45,19 +46,20 @@ class UNet(nn.Module):
     Isola et al. 2017, Section 6.1.1. 41.8 M parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        inputs = (3, *DOWN)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in zip(inputs, DOWN))
+        down, up = [width * times for times in DOWN], [width * times for times in UP]
+        inputs = (3, *down)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in zip(inputs, down))
         # none after the first and the last
-        self.down_norms = nn.ModuleList(nn.BatchNorm2d(width) for width in DOWN[1:-1])
-        below = (DOWN[-1], *UP)   # what comes up to a layer
-        beside = (0, *DOWN[-2::-1])   # and what its skip connection brings
+        self.down_norms = nn.ModuleList(nn.BatchNorm2d(width) for width in down[1:-1])
+        below = (down[-1], *up)   # what comes up to a layer
+        beside = (0, *down[-2::-1])   # and what its skip connection brings
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(a + skip, b, 4, 2, 1, bias=False) for a, skip, b in zip(below, beside, UP)
+            nn.ConvTranspose2d(a + skip, b, 4, 2, 1, bias=False) for a, skip, b in zip(below, beside, up)
         )
-        self.up_norms = nn.ModuleList(nn.BatchNorm2d(width) for width in UP)
-        self.last = nn.ConvTranspose2d(UP[-1] + DOWN[0], 3, 4, 2, 1)
+        self.up_norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in up)
+        self.last = nn.ConvTranspose2d(up[-1] + down[0], 3, 4, 2, 1)
         self.apply(partial(normal_weights, spread=0.02))
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class Pix2Pix(Learner):
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         torch.manual_seed(setup.seed)
-        self.network = setup.place(UNet())
+        self.network = setup.place(UNet(config.width))
         self.critic = setup.place(PatchGAN(6))
 
         networks = {"generator": self.network, "critic": self.critic}

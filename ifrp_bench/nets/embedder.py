@@ -1,7 +1,7 @@
 """The embedded recogniser's network: a small residual network from faces to embeddings, trained by the
 project on rendered people.
 
-Its weights and card lie in ``nets/faces/``; ``benchmarks/train_recogniser.py`` made them.
+Its weights and card lie in ``nets/faces/``; ``making/recogniser.py`` made them.
 """
 
 import tomllib

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.warp import WINDOW_PX
+
 # by the feature map that the STN stands on, (channels, size px): outputs of the convolutions that a pool
 # follows; one more gives 20
 LOCALISATION = {
@@ -65,6 +67,18 @@ def matrices(parameters: Tensor) -> Tensor:
     return torch.stack([cos, -sin, cos * right - sin * down, sin, cos, sin * right + cos * down], 1).view(
         -1, 2, 3
     )
+
+
+def frame_maps(parameters: Tensor) -> Tensor:
+    """(N, 4) angle (radians), scale, shift, shift (half-sides) to (N, 2, 3): a similarity of the 107x133
+    window in coordinates in [-1, 1].
+    """
+    angle, scale, right, down = parameters.unbind(1)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+
+    # the window is resized to a square: what is a rotation in the frame is sheared by its aspect here
+    aspect = WINDOW_PX[3] / WINDOW_PX[2]
+    return torch.stack([cos, sin * aspect, right, -sin / aspect, cos, down], 1).view(-1, 2, 3)
 
 
 def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from ifrp_bench.ground.provenance import fingerprint, versions
 from ifrp_bench.methods import Method, Recoverer, Setup, unchanged
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.batch_norm import synchronized
-from ifrp_bench.training.averages import Averages
+from ifrp_bench.nets.averages import Averages
 from ifrp_bench.training.batches import Batches, Unpaired, steps_per_epoch
 from ifrp_bench.training.resolve import Job
 from ifrp_bench.training.timing import VALIDATION_ROWS

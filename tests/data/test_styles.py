@@ -14,7 +14,7 @@ from ifrp_bench.data.styles import NAMES, SEEN, Style, find_styles, load_net, pi
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of
 from ifrp_bench.ground.weights import load_state
-from tests.conftest import run
+from tests.conftest import run, sets
 
 SHA256 = {   # of the pictures distributed with fast-neural-style
     "the_scream": "f3075cddeb974a9ee1d6418f7f33fd05185a7ac7dcb4288bd2805d499a9dcaee",
@@ -144,8 +144,7 @@ def picture(tmp_path_factory):
     return path
 
 
-def test_a_ninth_style_is_trained_and_used(tmp_path, crowd, features, landmarks, picture, monkeypatch):
-    monkeypatch.setattr("ifrp_bench.making.style.compiled", lambda function, device: function)
+def test_a_ninth_style_is_trained_and_used(tmp_path, crowd, features, landmarks, picture):
     out = tmp_path / "styles" / "stripes"
     assert "held-out faces fell by" in train(
         out, crowd, features, landmarks, picture, "--steps", 4, "--batch-size", 1, "--init", "candy"
@@ -157,16 +156,7 @@ def test_a_ninth_style_is_trained_and_used(tmp_path, crowd, features, landmarks,
         and card["net"]["sha256"] == sha256_of(out / "net.safetensors")
     )
     small = (
-        "--set",
-        "train_faces=1",
-        "--set",
-        "val_faces=0",
-        "--set",
-        "test_faces=1",
-        "--set",
-        "stylize_px=128",
-        "--set",
-        "test_styles=stripes",
+        *sets(train_faces=1, val_faces=0, test_faces=1, stylize_px=128, test_styles="stripes"),
     )
     run(
         "synth",
@@ -188,7 +178,6 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(
 ):
     import ifrp_bench.making.style as module
 
-    monkeypatch.setattr(module, "compiled", lambda function, device: function)
     arguments = crowd, features, landmarks, picture, "--steps", 6, "--batch-size", 1
     train(tmp_path / "whole", *arguments)
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1.0)   # a checkpoint after every step
@@ -232,7 +221,7 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(
 def test_what_cannot_be_compiled_runs_uncompiled_and_says_so(monkeypatch, capsys):
     from torch._dynamo.exc import TorchDynamoException
 
-    from ifrp_bench.making.style import compiled
+    from ifrp_bench.ground.compiler import compiled
 
     def broken(function):
         def call(*_):

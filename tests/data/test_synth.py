@@ -16,7 +16,7 @@ import pytest
 from ifrp_bench.data.format import open_dataset, read_manifest, read_shard
 from ifrp_bench.data.styles import NAMES, SEEN
 from ifrp_bench.ground.warp import Misalignment, warp_matrix
-from tests.conftest import TINY, TINY_COUNTS, hashes, run
+from tests.conftest import TINY, TINY_COUNTS, hashes, run, sets
 
 
 def test_the_folder_holds_what_the_contract_says(tiny):
@@ -318,17 +318,8 @@ def test_photographs_become_pairs_with_bad_ones_named(photographs, tmp_path):
     shutil.copytree(photographs, root)
     (root / "Person_0" / "page.jpg").write_text("<html>")
     out = tmp_path / "data"
-    sets = (
-        "--set",
-        "test_faces=1",
-        "--set",
-        "val_faces=1",
-        "--set",
-        "stylize_px=128",
-        "--set",
-        "test_styles=candy,mosaic",
-    )
-    run("synth", "photos", "--faces", root, *sets, "--out", out, "--workers", 0, "--quiet")
+    chosen = sets(test_faces=1, val_faces=1, stylize_px=128, test_styles="candy,mosaic")
+    run("synth", "photos", "--faces", root, *chosen, "--out", out, "--workers", 0, "--quiet")
     info = open_dataset(out).info
     assert info["recipe"]["train_faces"] == 6 and info["faces"] == str(root.resolve())
     assert "page.jpg,a web page, not a picture" in (out / "skipped.csv").read_text().replace('"', "")
@@ -336,22 +327,13 @@ def test_photographs_become_pairs_with_bad_ones_named(photographs, tmp_path):
 
 
 def test_celeba_becomes_pairs(celeba, tmp_path):
-    sets = (
-        "--set",
-        "train_faces=5",
-        "--set",
-        "val_faces=1",
-        "--set",
-        "test_faces=1",
-        "--set",
-        "stylize_px=128",
-    )
+    chosen = sets(train_faces=5, val_faces=1, test_faces=1, stylize_px=128)
     output = run(
         "synth",
         "celeba-paper",
         "--faces",
         celeba,
-        *sets,
+        *chosen,
         "--out",
         tmp_path / "data",
         "--workers",
@@ -366,10 +348,7 @@ def test_celeba_becomes_pairs(celeba, tmp_path):
         "celeba-paper",
         "--faces",
         celeba,
-        "--set",
-        "train_faces=5",
-        "--set",
-        "val_faces=1",
+        *sets(train_faces=5, val_faces=1),
         "--out",
         tmp_path / "more",
         "--quiet",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ifrp_bench.data.format import Shard, read_shard, write_shard
-from tests.conftest import run
+from tests.conftest import run, sets
 
 
 @pytest.fixture
@@ -130,17 +130,8 @@ def test_another_machine_is_compared_to_two_grey_levels(copy):
 def test_photographs_that_moved_are_a_note_and_found_again_with_faces(photographs, tmp_path):
     root, out = tmp_path / "photos", tmp_path / "data"
     shutil.copytree(photographs, root)
-    sets = (
-        "--set",
-        "test_faces=1",
-        "--set",
-        "val_faces=0",
-        "--set",
-        "stylize_px=128",
-        "--set",
-        "test_styles=candy",
-    )
-    run("synth", "photos", "--faces", root, *sets, "--out", out, "--workers", 0, "--quiet")
+    chosen = sets(test_faces=1, val_faces=0, stylize_px=128, test_styles="candy")
+    run("synth", "photos", "--faces", root, *chosen, "--out", out, "--workers", 0, "--quiet")
     root.rename(tmp_path / "moved")
     assert "no pair was rendered again" in run("verify", out, "--quiet")
     assert "rendered again and equal" in run("verify", out, "--faces", tmp_path / "moved", "--quiet")

@@ -12,7 +12,7 @@ from ifrp_bench.data.recipe import load_recipe
 from ifrp_bench.data.synth import synthesize
 from ifrp_bench.ground import precision
 from ifrp_bench.methods import Setup
-from tests.conftest import hashes, run
+from tests.conftest import hashes, run, sets
 
 
 @pytest.mark.parametrize("machine, bf16, amx, has", [
@@ -57,10 +57,7 @@ def test_bf16_asked_for_where_it_is_slow_is_float32_with_a_word(tmp_path, tiny, 
         "train",
         "--data",
         tiny,
-        "--set",
-        "steps=1",
-        "--set",
-        "batch_size=2",
+        *sets(steps=1, batch_size=2),
         "--out",
         tmp_path / "run",
         "--quiet",

@@ -16,10 +16,10 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import as_faces
 from ifrp_bench.ground.warp import draw_misalignment, face_window, warp_matrix
 from ifrp_bench.methods import Setup, cyclegan, gatys, johnson, mgan, pix2pix
-from ifrp_bench.methods.aligner import frame_maps
 from ifrp_bench.methods.cyclegan import Generator, ImagePool, cycle_loss
 from ifrp_bench.methods.pix2pix import UNet
 from ifrp_bench.nets.patchgan import PatchGAN, cross_entropy, hinge, least_squares, linear_decay
+from ifrp_bench.nets.stn import frame_maps
 from ifrp_bench.nets.transformer import Transformer
 from ifrp_bench.nets.vgg import grams, open_features, style_distance
 from ifrp_bench.recovery import split as recovery
@@ -217,9 +217,12 @@ def compared(tiny, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("paper")
     short = {"steps": 2, "batch_size": 4, "validations": 1, "ema": 0.0}
-    settings = {"cyclegan": short | {"width": 8, "blocks": 1}} | dict.fromkeys(
-        ("gatys", "gatys-oracle"), {"steps_per_face": 2}
-    )
+    settings = {
+        "cyclegan": short | {"width": 8, "blocks": 1},
+        "pix2pix": short | {"width": 8},
+        "gatys": {"steps_per_face": 2},
+        "gatys-oracle": {"steps_per_face": 2},
+    }
 
     def small(self: paper.Paper, name: str):
         return resolve(name, self.preset, settings.get(name, short), seed=self.seed)

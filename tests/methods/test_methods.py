@@ -20,10 +20,12 @@ METHODS = [name for name in ALL if PARTS[name].use == "trained"]
 SMALLER = {
     "cyclegan": {"width": 16, "blocks": 2},
     "johnson": {"width": 16},
+    "pix2pix": {"width": 16},
     "gatys": {"steps_per_face": 3},
     "gatys-oracle": {"steps_per_face": 3},
 }
-OVERFIT_STEPS = {"johnson": 80, "mgan": 40}
+OVERFIT_STEPS = {"johnson": 80, "mgan": 25, "pix2pix": 30}
+OVERFIT_SETTINGS = {"pix2pix": {"learning_rate": 2e-3}}
 
 
 def pairs(n: int = 4) -> Pairs:
@@ -44,9 +46,9 @@ class FourFaces:
     mean_face = real.double().mean(0).round().byte()
 
 
-def built(name: str, steps: int = 8):
+def built(name: str, steps: int = 8, **settings):
     part = PARTS[name]
-    config = part.declared.config(**part.settings | SMALLER.get(name, {}))
+    config = part.declared.config(**part.settings | SMALLER.get(name, {}) | settings)
     return part.declared.build(config, Setup(steps=steps, validation=pairs(2), training=FourFaces()))
 
 
@@ -125,9 +127,8 @@ def test_four_pairs_are_learned_by_heart(name, frames):
     stylized = (real.flip(1) * 0.7 + 0.3 * as_faces(FourFaces.stylized)).contiguous(
         memory_format=torch.channels_last
     )
-    batch, method = Pairs(stylized, real, torch.eye(2, 3).expand(4, -1, -1)), built(
-        name, steps=OVERFIT_STEPS.get(name, 60)
-    )
+    batch = Pairs(stylized, real, torch.eye(2, 3).expand(4, -1, -1))
+    method = built(name, steps=OVERFIT_STEPS.get(name, 60), **OVERFIT_SETTINGS.get(name, {}))
     before = psnr(recovered_by(method, batch), real)
     for _ in range(method.setup.steps):
         method.step(batch)

@@ -17,7 +17,7 @@ from ifrp_bench.nets.detector import find_faces
 from ifrp_bench.recovery.pictures import frame
 from ifrp_bench.recovery.split import Task, recover_untrained
 from ifrp_bench.recovery.trained import load_trained, recover
-from tests.conftest import run
+from tests.conftest import run, sets
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,7 @@ def trained(tiny, tmp_path_factory) -> Path:
         out,
         "--preset",
         "smoke",
-        "--set",
-        "steps=4",
-        "--set",
-        "batch_size=4",
-        "--set",
-        "validations=1",
-        "--set",
-        "ema=0.5",
+        *sets(steps=4, batch_size=4, validations=1, ema=0.5),
         "--quiet",
     )
     return out

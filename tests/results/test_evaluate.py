@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 
+from ifrp_bench import parts
 from ifrp_bench.data.format import open_dataset, read_shard, write_recovered
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.ranks import rank_queries, verified
@@ -28,7 +29,7 @@ from ifrp_bench.results.evaluate import Entry, evaluate
 from ifrp_bench.results.printing import escape
 from ifrp_bench.results.statistics import TableColumn, holm, intervals, paired_test, summarize
 from ifrp_bench.results.tables import check_one, read_scores, write_tables
-from tests.conftest import run
+from tests.conftest import run, sets
 
 
 @pytest.fixture()
@@ -113,6 +114,19 @@ def test_only_what_is_asked_for_is_computed(tiny, tmp_path):
     frame = read_scores(tmp_path / "out")
     assert "psnr_db" in frame and "ssim" not in frame and "rank" not in frame
     assert "psnr seen" in printed and not (tmp_path / "out" / "consistency.csv").exists()
+
+
+@pytest.mark.parametrize("metric", [name for name, found in parts.metrics().items() if not found.open])
+def test_every_single_metric_has_scores_tables_and_a_report(tiny, tmp_path, metric):
+    """Those that want weights of their own are tested with them, below."""
+    out = tmp_path / "out"
+    run("eval", "--data", tiny, "--metrics", metric, "--out", out, "--quiet")
+    columns = {column.name for column in parts.metric(metric).columns}
+    name = "consistency.csv" if parts.metric(metric).pairs else "scores.csv"
+    assert columns <= set(read_scores(out, name)) and (out / "report.html").is_file()
+    labels = {column.label for column in parts.metric(metric).columns if column.label}
+    printed = "".join(path.read_text() for path in (out / "tables").glob("*.md"))
+    assert all(label in printed for label in labels)
 
 
 def test_tables_are_there_in_three_forms_and_the_paper_has_a_column_of_its_own(results):
@@ -273,14 +287,7 @@ def test_a_run_is_not_tested_on_people_it_may_have_been_trained_on(tiny, tmp_pat
         "srn",
         "--data",
         other,
-        "--set",
-        "steps=1",
-        "--set",
-        "epochs=0.0",
-        "--set",
-        "batch_size=2",
-        "--set",
-        "ema=0.0",
+        *sets(steps=1, epochs=0.0, batch_size=2, ema=0.0),
         "--preset",
         "smoke",
         "--out",
@@ -381,6 +388,10 @@ def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     torch.save(state, path)
     run(*options)
+    for single in ("fid", "kid"):
+        run("eval", "--data", tiny, "--metrics", single, "--out", tmp_path / single, "--quiet")
+        assert f"{single} seen" in (tmp_path / single / "tables" / "sets.md").read_text()
+        assert "Distances of sets of faces" in (tmp_path / single / "report.html").read_text()
     sets = pd.read_csv(tmp_path / "out" / "sets.csv").set_index(["method", "group"])
     assert set(sets.index) == {
         (method, group) for method in ("copy", "mean-face", "nearest-face") for group in ("seen", "unseen")

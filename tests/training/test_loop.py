@@ -15,23 +15,12 @@ from ifrp_bench.data.runs import open_run
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
 from ifrp_bench.training import loop, timing
-from tests.conftest import run
+from tests.conftest import run, sets
 
 SHORT = (
     "--preset",
     "smoke",
-    "--set",
-    "steps=6",
-    "--set",
-    "batch_size=4",
-    "--set",
-    "validations=2",
-    "--set",
-    "grow_32=0.5",
-    "--set",
-    "grow_64=0.17",
-    "--set",
-    "checkpoint_seconds=0",
+    *sets(steps=6, batch_size=4, validations=2, grow_32=0.5, grow_64=0.17, checkpoint_seconds=0),
     "--quiet",
 )   # a checkpoint after every step
 
@@ -114,12 +103,7 @@ def test_tensorboard_is_an_extra(tiny, tmp_path, monkeypatch):
         "--data",
         tiny,
         *SHORT,
-        "--set",
-        "steps=2",
-        "--set",
-        "validations=1",
-        "--set",
-        "tensorboard=true",
+        *sets(steps=2, validations=1, tensorboard="true"),
         "--out",
     )
     run(*options, tmp_path / "srn")
@@ -143,8 +127,7 @@ def test_resuming_finds_the_runs_own_data_set(tiny, tmp_path, monkeypatch):
         "--out",
         "runs/srn",
         *SHORT,
-        "--set",
-        "steps=2",
+        *sets(steps=2),
         "--set",
         "validations=1"
     )
@@ -188,8 +171,7 @@ def test_a_method_of_ones_own_without_presets_is_trained_and_used(tiny, tmp_path
         tiny,
         "--out",
         tmp_path / "run",
-        "--set",
-        "batch_size=4",
+        *sets(batch_size=4),
         "--quiet",
     )
     assert "one of them says how long" in run(*options, exit_code=1)
@@ -264,10 +246,7 @@ def test_the_log_holds_means_since_the_last_line(tiny, tmp_path, monkeypatch):
         "--out",
         tmp_path / "srn",
         *SHORT,
-        "--set",
-        "steps=8",
-        "--set",
-        "grow_32=0.99",
+        *sets(steps=8, grow_32=0.99),
         "--set",
         "grow_64=0"
     )
@@ -316,8 +295,7 @@ def test_a_dry_run_says_the_settings_and_writes_nothing(tiny, tmp_path):
         tmp_path / "run",
         "--preset",
         "paper",
-        "--set",
-        "epochs=2",
+        *sets(epochs=2),
         "--dry-run",
     )
     assert "ifrp: 2 steps of 64 pairs, 2.0 epochs of 18 pairs" in printed and "network = srn-3stn" in printed
@@ -355,10 +333,7 @@ def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, m
         tiny,
         "--out",
         tmp_path / "run",
-        "--set",
-        "steps=2",
-        "--set",
-        "batch_size=2",
+        *sets(steps=2, batch_size=2),
         "--quiet",
     )
     assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "ifrp"   # one that is begun is gone on with
@@ -395,8 +370,7 @@ def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[flo
             "--out",
             str(folder),
             *SHORT,
-            "--set",
-            "align_weight=1",
+            *sets(align_weight=1),
         ],
         check=True,
         capture_output=True,
@@ -432,7 +406,7 @@ def test_a_gpu_step_is_the_cpus():
 
 
 def test_training_learns(tiny, tmp_path):
-    """Forty steps at 32x32 on eighteen pairs: better on the very pairs than their mean face is."""
+    """Fifty steps at 32x32 on eighteen pairs: better on the very pairs than their mean face is."""
     out = tmp_path / "srn"
     run(
         "train",
@@ -444,18 +418,7 @@ def test_training_learns(tiny, tmp_path):
         out,
         "--preset",
         "smoke",
-        "--set",
-        "steps=50",
-        "--set",
-        "batch_size=18",
-        "--set",
-        "grow_32=0.99",
-        "--set",
-        "grow_64=0",
-        "--set",
-        "mirror=false",
-        "--set",
-        "validations=1",
+        *sets(steps=50, batch_size=18, grow_32=0.99, grow_64=0, mirror="false", validations=1),
         "--quiet",
     )
     pixel = [facts["pixel"] for facts in log_of(out) if "pixel" in facts]
