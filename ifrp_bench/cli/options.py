@@ -87,6 +87,20 @@ def seed_option(function: Any) -> Any:
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True)(function)
 
 
+def refuse_given(*names: str, because: str) -> None:
+    """Options of the running command that mean nothing here end it where they were given, rather than being
+    ignored. Raises click.UsageError.
+    """
+    context = click.get_current_context()
+    options = {option.name: option.opts[0] for option in context.command.params}
+    given = [
+        options[name] for name in names
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} would be ignored: {because}")
+
+
 def part_names(kind: str) -> str:
     """What there is in a folder of parts, by its files alone: no part is imported for a help text."""
     folder = Path(__file__).parents[1] / kind

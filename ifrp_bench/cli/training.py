@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option, seed_option
+from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option, refuse_given, seed_option
 from ifrp_bench.ground.errors import InputError
 
 
@@ -79,6 +79,11 @@ def train(
     if resume:
         if out is None:
             raise InputError("--resume: name the run's folder with --out")
+        refuse_given(
+            "method", "preset", "settings", "seed",
+            because=f"--resume goes on as {out} was begun; for another training leave --resume out and choose"
+            " another --out",
+        )
         there = open_run(out)
         job, data = resolve.resume(there), data or Path("data") / there.info["data"]
     else:

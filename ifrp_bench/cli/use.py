@@ -7,7 +7,7 @@ import click
 
 from ifrp_bench.cli.options import (
     CONDITIONS, FILE, FOLDER, SPLITS, aligner_option, checkpoint_option, device_option, find_aligner,
-    pick_device, quiet_option,
+    pick_device, quiet_option, refuse_given,
 )
 from ifrp_bench.ground.errors import InputError
 
@@ -58,8 +58,8 @@ def destylize(
     """Recover real faces with a trained run: from any pictures, paintings and sketches included, or from a
     split of a data set.
 
-    Each picture gives NAME.png and NAME-compared.png. The network's 128x128 faces are shown in CelebA's
-    proportions.
+    Each picture gives NAME.png and NAME-compared.png (a number is added where a picture that was named would
+    be written over). The network's 128x128 faces are shown in CelebA's proportions.
 
     \b
     Examples:
@@ -75,6 +75,10 @@ def destylize(
 
     if bool(pictures) == bool(split):
         raise click.UsageError("name pictures, or a split of a data set with --split")
+    if split:
+        refuse_given("out", "crop", "bf16", because="with --split, faces go into RUN/recovered as they are")
+    else:
+        refuse_given("data", "condition", "aligner", because="they go with --split, and pictures are named")
     there, device = open_run(run), pick_device(device)
     if split:
         dataset = open_dataset(data or Path("data") / there.info["data"])
@@ -96,7 +100,7 @@ def destylize(
     def say(line: str) -> None:
         click.echo(line, err=line.startswith("Error"))
 
-    _, bad = write_results(results, out or run / "destylized", say)
+    _, bad = write_results(results, out or run / "destylized", say, keep=pictures)
     sys.exit(1 if bad else 0)
 
 

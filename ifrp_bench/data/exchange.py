@@ -3,6 +3,7 @@ SFs as pictures, and faces that another system recovered from them, as shards.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ifrp_bench.data.format import (
-    Dataset, Shard, make_info, write_info, write_manifest, write_recovered, write_shard, write_skipped,
+    Dataset, Shard, make_info, open_dataset, write_info, write_manifest, write_recovered, write_shard,
+    write_skipped,
 )
 from ifrp_bench.data.plan import Plan, PlannedShard
 from ifrp_bench.data.recipe import Recipe, recipe_from
@@ -23,6 +25,9 @@ from ifrp_bench.ground.images import (
 from ifrp_bench.ground.warp import FACE_PX, align_by_eyes, face_window, warp_matrix
 from ifrp_bench.sources import Face, Skipped
 from ifrp_bench.sources.folder import Found, open_folder
+
+
+SOURCE = "pairs"   # what stands for a source in such a data set's recipe
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def import_pairs(
     A pair has one file name (its suffix may differ) and is one identity. Both are brought into CelebA's frame
     by their own eyes, a drawing in which no face is found by the photograph's if both are of one size; the
     drawing is then misaligned as ``misalignment`` says, once. What has no partner or no face is named in
-    ``skipped.csv``. Raises InputError for folders that do not go together and where no pair is left.
+    ``skipped.csv``. Raises InputError for folders that do not go together, where no pair is left, and where
+    ``out`` holds a data set of another origin.
     """
     if len(stylized) != len(real) or not real:
         raise InputError(
@@ -65,6 +71,7 @@ def import_pairs(
     # find a face in every picture, and who belongs together
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        _refuse_other_data(out)
         pairs, skipped = _find_pairs(stylized, real, out, workers, quiet)
         if not pairs:
             raise InputError(
@@ -75,7 +82,7 @@ def import_pairs(
         # the recipe and plan of a data set that is tested only
         values = {
             "name": out.name,
-            "source": "pairs",
+            "source": SOURCE,
             "train_faces": 0,
             "val_faces": 0,
             "test_faces": len(pairs),
@@ -124,12 +131,25 @@ def import_pairs(
     return Dataset(out, info)
 
 
+def _refuse_other_data(out: Path) -> None:
+    """A data set that was synthesized is not written over. Raises InputError."""
+    if not (out / "dataset.json").exists():
+        return
+    recipe = open_dataset(out, complete=False).info["recipe"]
+    if recipe["source"] != SOURCE:
+        raise InputError(
+            f"{out}: holds the data set {recipe['name']} of {recipe['source']}, which would be written over;"
+            " choose another --out"
+        )
+
+
 def _find_pairs(
     stylized: Sequence[Path], real: Sequence[Path], out: Path, workers: int, quiet: bool
 ) -> tuple[list[_Pair], list[Skipped]]:
     pairs: list[_Pair] = []
     skipped: list[Skipped] = []
     for number, (drawings_root, photographs_root) in enumerate(zip(stylized, real)):
+        # both folders by the files' paths without their suffixes
         photographs, drawings = (
             _by_stem(
                 open_folder(
@@ -138,14 +158,18 @@ def _find_pairs(
             )
             for kind, root in (("real", photographs_root), ("stylized", drawings_root))
         )
-        for stem in sorted(photographs.keys() | drawings.keys()):
-            name = f"{number}-{stem}" if len(real) > 1 else stem
-            if stem not in drawings or stem not in photographs:
-                skipped.append(
-                    Skipped(name, f"no {'drawing' if stem not in drawings else 'photograph'} of this name")
-                )
+        stems = sorted(photographs.keys() | drawings.keys())
+        flat = {stem: stem.replace("/", "_") for stem in stems}
+        counts = Counter(flat.values())
+        for stem in stems:
+            # x/y and x_y stay two
+            name = flat[stem] if counts[flat[stem]] == 1 else stem
+            name = f"{number}-{name}" if len(real) > 1 else name
+            reason = _not_a_pair(photographs.get(stem, []), drawings.get(stem, []))
+            if reason:
+                skipped.append(Skipped(name, reason))
                 continue
-            photograph, drawing = photographs[stem], drawings[stem]
+            (photograph,), (drawing,) = photographs[stem], drawings[stem]
             borrowed = (
                 bool(drawing.reason)
                 and not photograph.reason
@@ -171,8 +195,22 @@ def _find_pairs(
     return pairs, skipped
 
 
-def _by_stem(found: dict[str, Found]) -> dict[str, Found]:
-    return {Path(file).with_suffix("").as_posix().replace("/", "_"): one for file, one in found.items()}
+def _by_stem(found: dict[str, Found]) -> dict[str, list[Found]]:
+    """Files by their paths without suffixes; ``a.png`` and ``a.webp`` are two of one stem."""
+    stems: dict[str, list[Found]] = {}
+    for file, one in found.items():
+        stems.setdefault(Path(file).with_suffix("").as_posix(), []).append(one)
+    return stems
+
+
+def _not_a_pair(photographs: list[Found], drawings: list[Found]) -> str:
+    """Why the files of one stem are no pair; empty if they are one."""
+    for kind, files in (("photograph", photographs), ("drawing", drawings)):
+        if not files:
+            return f"no {kind} of this name"
+        if len(files) > 1:
+            return f"more than one {kind} of this name: {', '.join(one.file for one in files)}"
+    return ""
 
 
 def _size(path: Path) -> tuple[int, ...]:

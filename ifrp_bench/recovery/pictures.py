@@ -77,31 +77,49 @@ def frame(picture: np.ndarray, crop: str = "auto") -> tuple[np.ndarray, str]:
     return resample(picture, centre_window(width, height), size), note
 
 
-def write_results(results: Iterable[Recovered], out: Path, say: Callable[[str], None]) -> tuple[int, int]:
+def write_results(
+    results: Iterable[Recovered], out: Path, say: Callable[[str], None], *, keep: Iterable[Path] = (),
+) -> tuple[int, int]:
     """Write ``NAME.png`` (the recovered face) and ``NAME-compared.png`` (beside the SF), in true proportions.
 
-    Returns counts of good and bad files.
+    A name under which a file of ``keep``, or one written before, would be written over gets a number. Returns
+    counts of good and bad files.
     """
     out.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    bad = 0
+    kept = {_place(path) for path in keep if path.exists()}
+    written: set[Path] = set()
+    good = bad = 0
     for result in results:
         if result.framed is None or result.face is None:
             say(f"Error: {result.path}: {result.problem}")
             bad += 1
             continue
-        name = _free_name(result.path.stem, taken)
-        taken.add(name)
+        alone, compared = _free_names(out, result.path.stem, written, kept)
+        written |= {alone, compared}
         framed = cv2.resize(result.framed, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
         face = cv2.resize(result.face, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
-        write_png(out / f"{name}.png", face)
-        write_png(out / f"{name}-compared.png", tile([[framed, face]]))
-        say(f"{result.path}: {result.note}; {out / name}.png")
-    return len(taken), bad
+        write_png(alone, face)
+        write_png(compared, tile([[framed, face]]))
+        say(f"{result.path}: {result.note}; {alone}")
+        good += 1
+    return good, bad
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """The stem, or the stem with the first number from 2 on that is free."""
-    if stem not in taken:
-        return stem
-    return next(name for name in (f"{stem}-{number}" for number in count(2)) if name not in taken)
+def _free_names(
+    out: Path, stem: str, written: set[Path], kept: set[tuple[int, int]]
+) -> tuple[Path, Path]:
+    """Where a face and its comparison go: under the stem, or under the stem and the first number from 2 on
+    that is free.
+    """
+    for number in count(1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        targets = out / f"{name}.png", out / f"{name}-compared.png"
+        if not any(path in written or (path.exists() and _place(path) in kept) for path in targets):
+            return targets
+    raise AssertionError("numbers do not end")
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """What a file is on its disk, whatever name or link leads to it."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino

@@ -14,7 +14,7 @@ from ifrp_bench.data.format import open_dataset, read_recovered, read_shard
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import read_picture, write_png
 from ifrp_bench.ground.warp import undo_warp
-from tests.conftest import run
+from tests.conftest import hashes, run
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,33 @@ def test_what_has_no_partner_or_no_face_is_named(drawings, tmp_path):
     assert reasons["000"] == "no drawing of this name" and reasons["001"] == "no face found"
     assert reasons["002"] == "used: no face found in the drawing, the photograph's eyes taken"
     assert data.info["counts"]["test"]["pairs"] == 2
+
+
+def test_files_of_one_stem_are_not_taken_for_one_face(drawings, tmp_path):
+    photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
+    shutil.copy(photos / "003.png", photos / "000.webp.png")
+    (photos / "000.webp.png").rename(photos / "000.webp")   # another person's, under the stem of 000.png
+    for root in (photos, sketched):
+        (root / "x").mkdir()
+        shutil.copy(root / "001.png", root / "x" / "y.png")
+        shutil.copy(root / "002.png", root / "x_y.png")
+    data = import_pairs([sketched], [photos], tmp_path / "out", quiet=True)
+    skipped = pd.read_csv(tmp_path / "out" / "skipped.csv", dtype=str).set_index("name")["reason"].to_dict()
+    assert skipped == {"000": "more than one photograph of this name: 000.png, 000.webp"}
+    shard = read_shard(data.shards("test")[0])
+    faces = dict(zip(shard.face, shard.real))
+    assert set(faces) == {b"001", b"002", b"003", b"x/y", b"x_y"}
+    assert np.array_equal(faces[b"x/y"], faces[b"001"]) and np.array_equal(faces[b"x_y"], faces[b"002"])
+
+
+def test_a_synthesized_data_set_is_not_written_over(drawings, tiny, tmp_path):
+    kept = Path(shutil.copytree(tiny, tmp_path / "data"))
+    before = hashes(kept)
+    with pytest.raises(InputError, match="holds the data set demo of procedural.*choose another --out"):
+        import_pairs([drawings[1]], [drawings[0]], kept, quiet=True)
+    assert {name: digest for name, digest in hashes(kept).items() if name in before} == before
+    for _ in range(2):   # its own, again
+        import_pairs([drawings[1]], [drawings[0]], tmp_path / "own", quiet=True)
 
 
 def test_folders_that_do_not_go_together_are_one_line(drawings, tmp_path):

@@ -195,6 +195,24 @@ def test_averaged_weights_are_used_where_they_were_the_better_ones(trained):
     assert all(torch.equal(weights[name], value) for name, value in wanted.items())
 
 
+def test_pictures_that_are_given_are_not_written_over(trained, tmp_path):
+    for name, colour in (("portrait", "red"), ("portrait-compared", "green"), ("other", "blue")):
+        Image.new("RGB", (128, 128), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "linked.png").symlink_to(tmp_path / "other.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    run("destylize", trained, *before, "--crop", "none", "--out", tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.iterdir())) == 3 * len(before)   # each its face and its comparison
+
+
+def test_options_that_would_be_ignored_are_refused(trained, tmp_path):
+    for words, given in (
+        (("--split", "test", "--crop", "none", "--bf16"), "--crop, --bf16"),
+        (("x.png", "--condition", "raw"), "--condition"),
+    ):
+        assert f"{given} would be ignored" in run("destylize", trained, *words, exit_code=2)
+
+
 def test_nothing_to_do_and_no_run_are_told_apart(tmp_path, trained):
     assert "no run here" in run("destylize", tmp_path, "x.png", exit_code=1)
     assert "name pictures, or a split" in run("destylize", trained, exit_code=2)

@@ -134,6 +134,12 @@ def test_resuming_finds_the_runs_own_data_set(tiny, tmp_path, monkeypatch):
     assert "2 steps" in run("train", "--resume", "--out", "runs/srn", "--quiet")
 
 
+def test_what_a_resumed_run_would_ignore_is_refused(finished, tiny):
+    for words in (("--preset", "smoke"), ("--seed", 5), ("--method", "srn"), sets(steps=9)):
+        said = run("train", "--resume", "--data", tiny, "--out", finished[0], *words, exit_code=2)
+        assert f"{words[0]} would be ignored: --resume goes on as" in " ".join(said.split())
+
+
 OWN = '''
 """The mean of each picture's colours, learned to be scaled."""
 from dataclasses import dataclass
