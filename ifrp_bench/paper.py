@@ -4,7 +4,8 @@ has no run yet.
 Stages do not import each other; this module and the command line are where they meet.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,7 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     runs = [open_run(root) for root in wanted.runs]
     for run in runs:
         _check_data(run, wanted.data)
+    _check_names(runs, wanted.recovered)
 
     # the data set, and the sketches beside it
     todo = [(wanted.data, wanted.out)]
@@ -244,6 +246,32 @@ def _check_data(run: Run, data: Dataset) -> None:
             f"{run.root}: trained on another data set ({there}) than {data.root} ({data.sha256[:12]}...), "
             "so people it is tested on may have been trained on; evaluate it on its own, or train it again"
         )
+
+
+def _check_names(runs: Sequence[Run], recovered: Iterable[tuple[str, Path]]) -> None:
+    """Rows that can be told apart, before any work: a run is known by its method and its folder's name, other
+    systems' faces by the name that they were given.
+
+    Raises InputError for two of one name, and for a name that is no name of a folder.
+    """
+    names = [f"{name_of(run)} of a run called {run.root.name}" for run in runs]
+    folders = [run.root for run in runs]
+    for name, folder in recovered:
+        printed = name.isprintable() and name.strip()
+        if not printed or name.startswith(".") or set(name) & set("/\\"):
+            raise InputError(
+                f"--recovered {name}={folder}: {name!r} is to be a folder's name in the results; expected"
+                " characters that can be printed, no slash, no dot in front; give one with NAME=DIR"
+            )
+        names.append(f"{name} of other systems")
+        folders.append(folder)
+    for name, count in Counter(names).items():
+        if count > 1:
+            alike = ", ".join(str(folder) for other, folder in zip(names, folders) if other == name)
+            raise InputError(
+                f"{alike}: {count} rows would be {name}; rename a run's folder, or give other systems' faces"
+                " a name each with --recovered NAME=DIR"
+            )
 
 
 def _entries(

@@ -225,7 +225,7 @@ def named_folder(text: str) -> tuple[str, Path]:
     """``NAME=DIR`` or ``DIR``, which is its own name."""
     name, equals, folder = text.partition("=")
     path = Path(folder if equals else text)
-    return (name if equals else path.name), path
+    return (name if equals else path.resolve().name), path
 
 
 @click.command()

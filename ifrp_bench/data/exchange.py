@@ -268,15 +268,16 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
 
     ``pictures`` holds one picture of 128x128 for each SF, named by its id, ``SHARD-ROW``
     (``test-00000-00012.png``), as ``write_pictures`` names them. Raises InputError with counts and examples
-    of missing, extra, broken and wrongly sized files: nothing is written then.
+    of missing, extra, doubled, broken and wrongly sized files: nothing is written then.
     """
     if not pictures.is_dir():
         raise InputError(f"{pictures}: no such folder of recovered pictures")
-    files = {
-        path.stem: path
-        for path in sorted(pictures.iterdir())
+    there = [
+        path for path in sorted(pictures.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    }
+    ]
+    files = {path.stem: path for path in there}
+    twice = [path.name for path in there if path != files[path.stem]]
     wanted = {
         path.name: [picture_id(path, row) for row in range(data.info["shards"][path.name]["pairs"])]
         for path in data.shards(split)
@@ -295,6 +296,7 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
     problems = [
         *_listed("missing", [name for name in names if name not in files]),
         *_listed("extra", sorted(files.keys() - set(names))),
+        *_listed("there a second time with another suffix", twice),
         *_listed("broken", broken),
         *_listed(f"not {FACE_PX}x{FACE_PX}", sized),
     ]

@@ -79,7 +79,7 @@ def load_split(data: Dataset, split: str, device: str, *, upright: bool = False)
         real=torch.from_numpy(np.concatenate([shard.real for shard in shards])).to(device),
         real_index=torch.from_numpy(np.concatenate(index).astype(np.int64)).to(device),
         warp=normalized(warp, size_px).to(device),
-        style=np.concatenate([shard.style for shard in shards]).astype(str),
+        style=np.char.decode(np.concatenate([shard.style for shard in shards]), "utf-8"),
         identity=np.concatenate([shard.identity for shard in shards]),
     )
 

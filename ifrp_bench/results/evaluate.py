@@ -201,8 +201,8 @@ def load_gallery(data: Dataset, split: str) -> Gallery:
     for path in data.shards(split):
         shard = data.read(path)
         frames.append(pd.DataFrame({
-            "style": shard.style.astype(str),
-            "face": shard.face.astype(str),
+            "style": np.char.decode(shard.style, "utf-8"),
+            "face": np.char.decode(shard.face, "utf-8"),
             "identity": shard.identity,
             "own": shard.real_index.astype(np.int64) + people,
         }))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ifrp_bench.data.exchange import import_pairs, import_recovered
 from ifrp_bench.data.format import open_dataset, read_recovered, read_shard
+from ifrp_bench.data.split import load_split
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import read_picture, write_png
 from ifrp_bench.ground.warp import undo_warp
@@ -103,6 +104,16 @@ def test_files_of_one_stem_are_not_taken_for_one_face(drawings, tmp_path):
     assert np.array_equal(faces[b"x/y"], faces[b"001"]) and np.array_equal(faces[b"x_y"], faces[b"002"])
 
 
+def test_files_whose_names_are_not_ascii_go_all_the_way(drawings, tmp_path):
+    photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
+    for root in (photos, sketched):
+        (root / "000.png").rename(root / "Zoë $_^ñ.png")
+    data = import_pairs([sketched], [photos], tmp_path / "out", quiet=True)
+    assert load_split(data, "test", "cpu").style.tolist() == ["sketch"] * 4
+    run("eval", "--data", data.root, "--metrics", "psnr", "--out", tmp_path / "results", "--quiet")
+    assert "Zoë $_^ñ" in set(pd.read_csv(tmp_path / "results" / "scores.csv", dtype=str)["face"])
+
+
 def test_a_synthesized_data_set_is_not_written_over(drawings, tiny, tmp_path):
     kept = Path(shutil.copytree(tiny, tmp_path / "data"))
     before = hashes(kept)
@@ -168,6 +179,38 @@ def test_faces_of_another_system_are_scored_as_ones_own(tiny, theirs, tmp_path):
     assert "theirs (given)" in printed
     # both are the SFs themselves
     assert frame.loc["theirs", "psnr_db"].tolist() == frame.loc["copy", "psnr_db"].tolist()
+
+
+def test_two_systems_of_one_name_are_refused_before_any_work(tiny, theirs, tmp_path):
+    real, out = theirs.parent / "real", tmp_path / "out"
+    words = ("eval", "--data", tiny, "--metrics", "psnr", "--out", out, "--quiet")
+    for names in (("ours=", "ours="), ("", "")):
+        folders = [Path(shutil.copytree(folder, tmp_path / f"{folder.name}{len(names[0])}" / "images"))
+                   for folder in (real, theirs)]
+        given = [word for name, folder in zip(names, folders) for word in ("--recovered", f"{name}{folder}")]
+        said = run(*words, *given, exit_code=1)
+        assert "2 rows would be" in said and all(str(folder) in said for folder in folders)
+    for name in ("../../x", "", "a/b", ".hidden", "a\nb"):
+        assert "a folder's name in the results" in run(
+            *words, "--recovered", f"{name}={theirs}", exit_code=1
+        )
+    assert not out.exists()
+
+
+def test_a_name_that_is_not_ascii_goes_all_the_way(tiny, theirs, tmp_path):
+    name = "Zoë $_^ñ"
+    run(
+        "eval", "--data", tiny, "--metrics", "psnr", "--recovered", f"{name}={theirs}",
+        "--out", tmp_path / "out", "--quiet",
+    )
+    assert name in set(pd.read_csv(tmp_path / "out" / "scores.csv")["method"])
+    assert name in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_picture_under_two_suffixes_is_named(tiny, theirs, tmp_path):
+    shutil.copy(theirs / "test-00000-00001.png", theirs / "test-00000-00001.webp")
+    with pytest.raises(InputError, match=r"1 there a second time with another suffix \(test-00000-00001"):
+        import_recovered(theirs, open_dataset(tiny), tmp_path / "made")
 
 
 def test_pictures_that_are_missing_too_many_or_of_another_size_are_counted_and_named(tiny, theirs, tmp_path):
