@@ -1,6 +1,5 @@
 """The command that trains."""
 
-import os
 from pathlib import Path
 
 import click
@@ -71,6 +70,7 @@ def train(
     """
     from ifrp_bench.data.format import open_dataset
     from ifrp_bench.data.runs import open_run
+    from ifrp_bench.ground.processes import number_of
     from ifrp_bench.ground.settings import parse_settings
     from ifrp_bench.training import resolve
     from ifrp_bench.training.loop import describe, train as run_training
@@ -97,7 +97,7 @@ def train(
         return
 
     run = run_training(job, dataset, out, device=device, quiet=quiet)
-    if int(os.environ.get("RANK", "0")):   # of several processes one speaks
+    if number_of("RANK", 0):   # of several processes one speaks
         return
     if job.loop is None:
         use = "`ifrp-bench eval` or `destylize --split` uses the run"

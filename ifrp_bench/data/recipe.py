@@ -102,9 +102,7 @@ def recipe_from(values: dict[str, Any], *, where: str) -> Recipe:
             )
     for key in ("train_styles", "test_styles", "exclude_attributes"):
         if key in values:
-            listed = values[key]
-            names = [part.strip() for part in listed.split(",")] if isinstance(listed, str) else list(listed)
-            values = values | {key: tuple(name for name in names if name)}
+            values = values | {key: _listed(values[key], f"{where}: {key}")}
     if "source" not in values:
         known_sources = ", ".join(parts.source_names())
         raise InputError(
@@ -115,7 +113,21 @@ def recipe_from(values: dict[str, Any], *, where: str) -> Recipe:
     return recipe
 
 
+def _listed(value: Any, where: str) -> tuple[str, ...]:
+    """Words of a list, or of a text with commas. Raises InputError for others, and for a word twice."""
+    words = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{where} is {value!r}, expected words: a,b or [\"a\", \"b\"]")
+    twice = sorted({word for word in words if words.count(word) > 1 and word})
+    if twice:
+        raise InputError(f"{where} has {', '.join(twice)} more than once")
+    return tuple(word for word in words if word)
+
+
 def _check(recipe: Recipe, where: str) -> None:
+    for key in ("name", "source", "description"):
+        if not isinstance(getattr(recipe, key), str):
+            raise InputError(f"{where}: {key} is {getattr(recipe, key)!r}, expected a word")
     words = {
         "source": parts.source_names(),
         "split": SPLITS,

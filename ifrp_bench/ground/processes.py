@@ -12,12 +12,25 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ifrp_bench.ground.errors import InputError
+
+
+def number_of(variable: str, default: int) -> int:
+    """A launcher's number in the environment; the default where it is not set or empty.
+
+    Raises InputError for anything else.
+    """
+    text = os.environ.get(variable, "").strip()
+    if text and not text.isdecimal():
+        raise InputError(f"{variable} is {text!r} in the environment, expected a whole number; unset it")
+    return int(text or default)
+
 
 class Processes:
     """This process among the others: ``rank`` of ``world``; ``device`` is its own."""
 
     def __init__(self, device: str) -> None:
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.world = number_of("WORLD_SIZE", 1)
         self.rank, self.device = 0, device
         if self.world > 1:
             from accelerate import PartialState

@@ -90,6 +90,10 @@ class Setup:
     validation: Pairs | None = None
     training: Training | None = None
 
+    def step_seed(self, step: int) -> int:
+        """The seed of what a step draws, the same in a resumed run."""
+        return (self.seed * 1_000_003 + step) % 2**63
+
     def autocast(self) -> torch.autocast:
         """bfloat16 where it is faster.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ifrp_bench.ground.settings import Count, Positive
 from ifrp_bench.methods import Aligner, Learner, Pairs, Setup, adam
 from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, frame_maps, misplacement, transform
 
@@ -20,8 +21,8 @@ SLOPE = 0.2
 class Config:
     """What the aligner is trained with; all of it is inferred."""
 
-    learning_rate: float = 1e-3   # falls along a line to 0 in the second half
-    channels: int = 32   # of the features that STN1 reads, at 64x64 as in SRN
+    learning_rate: Positive = 1e-3   # falls along a line to 0 in the second half
+    channels: Count = 32   # of the features that STN1 reads, at 64x64 as in SRN
 
 
 TOGETHER = {"mirror": True, "colour_maps": 0.5}   # [O] augmentation of every preset

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import Count, Decay, NotNegative, Positive, Size
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, reported, to_unit
 from ifrp_bench.nets.patchgan import PatchGAN, least_squares, linear_decay, normal_weights
@@ -22,14 +23,14 @@ from ifrp_bench.nets.transformer import reflect_pad
 class Config:
     """What CycleGAN is trained with."""
 
-    width: int = 64   # [P]
-    blocks: int = 6   # [P] for 128x128
-    cycle_weight: float = 10.0   # [P]
+    width: Count = 64   # [P]
+    blocks: Count = 6   # [P] for 128x128
+    cycle_weight: NotNegative = 10.0   # [P]
     # [I] half of the cycle weight in the release's painting-to-photograph models
-    identity_weight: float = 0.0
-    pool: int = 50   # [P]
-    learning_rate: float = 2e-4   # [P]; constant for half of the training, then along a line to 0
-    beta1: float = 0.5   # [P]
+    identity_weight: NotNegative = 0.0
+    pool: Size = 50   # [P]
+    learning_rate: Positive = 2e-4   # [P]; constant for half of the training, then along a line to 0
+    beta1: Decay = 0.5   # [P]
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ifrp_bench.ground.settings import Count, NotNegative, Positive
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import as_faces
 from ifrp_bench.methods import Method, Setup, Untrained, Variant, reported, training_of
@@ -37,11 +38,11 @@ class Config:
 
     style: str = "nearest"   # [I] where the style comes from; own: the face's own RF, a leak
     features: str = "builtin"   # [O]; vgg19 [P]
-    steps_per_face: int = 500   # [P] about as many
-    content_weight: float = 1.0
-    style_weight: float = 10.0   # [I]; the paper's ratios are 1e3 to 1e4 on unnormalised Gram matrices
-    learning_rate: float = 0.02   # [O] of Adam, on [0, 1]; the paper's L-BFGS couples the faces of a batch
-    training_faces: int = 2000   # [O] at most so many training RFs are searched for the nearest
+    steps_per_face: Count = 500   # [P] about as many
+    content_weight: NotNegative = 1.0
+    style_weight: NotNegative = 10.0   # [I]; the paper's ratios are 1e3 to 1e4 on unnormalised Gram matrices
+    learning_rate: Positive = 0.02   # [O] of Adam, on [0, 1]; the paper's L-BFGS couples the faces of a batch
+    training_faces: Count = 2000   # [O] at most so many training RFs are searched for the nearest
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import Count, NotNegative, Positive
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported
 from ifrp_bench.nets.transformer import Transformer
 from ifrp_bench.nets.vgg import content_distance, grams, is_whole, loss_layers, open_features, style_distance
@@ -32,13 +33,13 @@ class Config:
     distances are far smaller than feature distances: hence ``STYLE_UNIT``.
     """
 
-    width: int = 32   # [P]
+    width: Count = 32   # [P]
     features: str = "builtin"   # [O]; vgg16 [P]
-    content_weight: float = 1.0   # [P]
-    style_weight: float = 5.0   # [P]
+    content_weight: NotNegative = 1.0   # [P]
+    style_weight: NotNegative = 5.0   # [P]
     # [P] of squared differences on 0..255, summed over a face and averaged over its pixels [I]
-    tv_weight: float = 1e-6
-    learning_rate: float = 1e-3   # [P]
+    tv_weight: NotNegative = 1e-6
+    learning_rate: Positive = 1e-3   # [P]
 
 
 PRESETS: dict[str, dict[str, Any]] = {

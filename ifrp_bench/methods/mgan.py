@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import Decay, NotNegative, Positive
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
 from ifrp_bench.nets.patchgan import hinge
 from ifrp_bench.nets.vgg import Features, is_whole, open_features
@@ -29,10 +30,10 @@ class Config:
     """What MGAN is trained with."""
 
     features: str = "builtin"   # [O]; vgg19 [P]
-    pixel_weight: float = 1.0   # [I] for pairs
-    adversarial_weight: float = 0.01   # [I]
-    learning_rate: float = 2e-3   # [C] has 0.02, which diverges
-    beta1: float = 0.5   # [P]
+    pixel_weight: NotNegative = 1.0   # [I] for pairs
+    adversarial_weight: NotNegative = 0.01   # [I]
+    learning_rate: Positive = 2e-3   # [C] has 0.02, which diverges
+    beta1: Decay = 0.5   # [P]
 
 
 PRESETS: dict[str, dict[str, Any]] = {

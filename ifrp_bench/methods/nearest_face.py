@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import Count
 from ifrp_bench.ground.images import as_faces
 from ifrp_bench.methods import Fixed, Method, Setup, training_of
 
@@ -21,7 +22,7 @@ CHUNK = 1024   # training faces converted at a time
 class Config:
     """``size_px``: the side at which stylized faces are compared."""
 
-    size_px: int = 16
+    size_px: Count = 16
 
 
 def build(config: Config, setup: Setup) -> Fixed:

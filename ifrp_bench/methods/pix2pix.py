@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import Count, Decay, NotNegative, Positive
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
 from ifrp_bench.nets.patchgan import SLOPE, PatchGAN, cross_entropy, linear_decay, normal_weights
 
@@ -25,10 +26,10 @@ DROPOUT = 0.5   # [P] in the second and third upward layer, as the release has i
 class Config:
     """What pix2pix is trained with."""
 
-    width: int = 64   # [P] the first layer's channels
-    l1_weight: float = 100.0   # [P]
-    learning_rate: float = 2e-4   # [P]; constant for half of the training, then along a line to 0 [C]
-    beta1: float = 0.5   # [P]
+    width: Count = 64   # [P] the first layer's channels
+    l1_weight: NotNegative = 100.0   # [P]
+    learning_rate: Positive = 2e-4   # [P]; constant for half of the training, then along a line to 0 [C]
+    beta1: Decay = 0.5   # [P]
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -102,7 +103,7 @@ class Pix2Pix(Learner):
         """
         self.set_learning_rate(self.config.learning_rate * linear_decay(self.part))
         # dropout is pix2pix's noise: resumed, it is drawn on the same
-        torch.manual_seed(self.setup.seed * 1_000_003 + self.done)
+        torch.manual_seed(self.setup.step_seed(self.done))
         stylized, real = 2 * batch.stylized - 1, 2 * batch.real - 1
         self.network.train()
         with self.setup.autocast():

@@ -8,7 +8,7 @@ from typing import Any
 from ifrp_bench import parts
 from ifrp_bench.data.runs import Run
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.ground.settings import nearest, settings_of
+from ifrp_bench.ground.settings import Count, Decay, NotNegative, Seed, Share, Size, nearest, settings_of
 from ifrp_bench.parts import Part
 
 
@@ -19,27 +19,23 @@ class Loop:
     One of ``epochs`` and ``steps`` says the length.
     """
 
-    epochs: float = 0.0
-    steps: int = 0
-    batch_size: int = 64   # [P]
+    epochs: NotNegative = 0.0
+    steps: Size = 0
+    batch_size: Count = 64   # [P]
     mirror: bool = False   # pairs mirrored at random; an option of this project, as the next two
-    colour_maps: float = 0.0   # share of stylized faces whose colours are mapped at random
-    ema: float = 0.0   # decay of averaged weights, e.g. 0.999; both are validated, the better kept as best
-    validations: int = 20   # in the whole run
+    colour_maps: Share = 0.0   # share of stylized faces whose colours are mapped at random
+    ema: Decay = 0.0   # decay of averaged weights, e.g. 0.999; both are validated, the better kept as best
+    validations: Count = 20   # in the whole run
     tensorboard: bool = False   # events beside log.jsonl; needs the extra tensorboard
-    checkpoint_seconds: float = 60.0   # at most so much is trained again after a kill
+    checkpoint_seconds: NotNegative = 60.0   # at most so much is trained again after a kill
     # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md)
     compile: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if (self.epochs > 0) == (self.steps > 0):
             lengths = f"epochs {self.epochs} and steps {self.steps}"
             raise InputError(f"{lengths}: one of them says how long to train, the other is 0")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size {self.batch_size}: at least 1")
-        if not 0 <= self.ema < 1 or not 0 <= self.colour_maps <= 1:
-            raise InputError(f"ema {self.ema} is in [0, 1), colour_maps {self.colour_maps} in [0, 1]")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile {self.compile!r} is none of auto, on, off")
 

@@ -76,3 +76,18 @@ def test_a_recipe_of_ones_own_is_a_toml_file(tmp_path):
 def test_a_recipe_goes_through_json_and_back():
     recipe = load_recipe("celeba-lab", ("test_styles=candy",))
     assert recipe_from(recipe.as_dict(), where="here") == recipe
+
+
+@pytest.mark.parametrize(
+    "setting, word",
+    [
+        ('misalignment=["lab","mild"]', "expected one of none, mild"),
+        ("train_styles=5", "expected words"),
+        ("name=5", "expected a word"),
+        ('test_styles=[["candy"]]', "expected words"),
+        ("train_styles=candy,candy", "has candy more than once"),
+    ],
+)
+def test_a_value_of_another_kind_is_one_line(setting, word):
+    with pytest.raises(InputError, match=word):
+        load_recipe("demo", (setting,))

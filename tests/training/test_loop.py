@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ifrp_bench.data.runs import open_run
+from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
 from ifrp_bench.training import loop, timing
@@ -132,6 +133,19 @@ def test_resuming_finds_the_runs_own_data_set(tiny, tmp_path, monkeypatch):
         "validations=1"
     )
     assert "2 steps" in run("train", "--resume", "--out", "runs/srn", "--quiet")
+
+
+def test_a_seed_that_is_a_time_stamp_is_a_seed(tiny, tmp_path):
+    words = ("train", "--method", "pix2pix", "--preset", "smoke", *sets(steps=1, batch_size=2, width=4))
+    run(*words, "--seed", 20251125123000, "--data", tiny, "--out", tmp_path / "run", "--quiet")
+    assert open_run(tmp_path / "run").info["loop"]["seed"] == 20251125123000
+
+
+def test_a_launchers_number_that_is_none_is_one_line(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert Processes("cpu").world == 1
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert "WORLD_SIZE is 'two'" in run("train", "--data", tiny, "--out", tmp_path / "run", exit_code=1)
 
 
 def test_what_a_resumed_run_would_ignore_is_refused(finished, tiny):

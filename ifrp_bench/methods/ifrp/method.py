@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.settings import NotNegative, Positive, Share
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Learner, Pairs, Setup, adam, to_unit
 from ifrp_bench.methods.ifrp.fast import Destylizer, FastSRN
@@ -36,23 +37,23 @@ class Config:
     network: str = "srn-3stn"   # [C]; srn-4stn [P tables, I placement]; srn-2stn, srn-0stn: ablations
     losses: str = "ifrp"   # [P] ablation rows: srn pixel only, srn-dn and DN, ifrp all three
     features: str = "builtin"   # [O]; vgg19 relu3_2 [P], a vgg_normalised file, facenet (the journal version)
-    adversarial_weight: float = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
+    adversarial_weight: NotNegative = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
     # [P] eta_0 0.001 with Caffe's VGG-19; 0: calibrated to the pixel term's gradient
-    identity_weight: float = 0.0
+    identity_weight: NotNegative = 0.0
     optimizer: str = "rmsprop"   # [P]; adam [O]
-    learning_rate: float = 1e-3   # [P]
-    learning_rate_decay: float = 0.99   # [C] an epoch; the paper's "decay rate 1e-2"
+    learning_rate: Positive = 1e-3   # [P]
+    learning_rate_decay: Positive = 0.99   # [C] an epoch; the paper's "decay rate 1e-2"
     # [O] the last part of the steps, over which the learning rate falls to zero along a line
-    cooldown: float = 0.0
+    cooldown: Share = 0.0
     warm_up: bool = True   # [C] a fiftieth of the learning rate for 50 updates, a fifth for the next 50
     gate: bool = True   # [C] SRN or DN waits while the other is far behind
-    gate_margin: float = 0.3   # [C]
+    gate_margin: NotNegative = 0.3   # [C]
     legacy_stn_bias: bool = False   # [C] the release's initial bias, a rotation of 57 degrees
-    grow_32: float = 0.0   # [O] the part of the steps at 32x32 with a light head
-    grow_64: float = 0.0   # [O] the part after it at 64x64
+    grow_32: Share = 0.0   # [O] the part of the steps at 32x32 with a light head
+    grow_64: Share = 0.0   # [O] the part after it at 64x64
     # [O] of STN1's distance from the misalignment that the data set stores; the paper's STNs are not told
-    align_weight: float = 0.0
-    blend: float = 0.2   # [O] the part of a grown stage in which it is blended in
+    align_weight: NotNegative = 0.0
+    blend: Share = 0.2   # [O] the part of a grown stage in which it is blended in
 
     def __post_init__(self) -> None:
         words = (
