@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--landmarks", type=Path, required=True)
     parser.add_argument("--recogniser", type=Path, required=True)
     parser.add_argument("--people", type=int, default=400)
+    parser.add_argument("--style", action="append", help="Of the styles; may be repeated. [default: all]")
     parser.add_argument("--write", action="store_true", help="keep the figures in the styles' cards")
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -89,7 +90,7 @@ def main() -> None:
         f"{len(people)} people; photographs as they are:"
         f" {auc(np.stack([face_window(frame) for frame in first])):.3f}"
     )
-    styles = find_styles()
+    styles = {name: one for name, one in find_styles().items() if name in (options.style or find_styles())}
     stylizer = Stylizer(pick_styles(tuple(styles)), precision="float32", device="cpu", batch_size=1)
     windows = np.stack([face_window(frame, m, size_px=256) for frame, m in zip(first, drawn)])
     for name, style in styles.items():

@@ -80,9 +80,10 @@ def test_recipes_targets_methods_and_metrics_are_named():
 
 def test_the_table_of_styles_is_the_cards():
     for name, style in find_styles().items():
-        fall, auc = style.card["losses"]["gram_fall_percent"], style.card["measured"]["auc"]
+        losses, auc = style.card["losses"], style.card["measured"]["auc"]
         role = "seen" if style.seen else "unseen"
-        assert f"| `{name}` | {role} | {fall:.1f} % | {auc:.3f} |" in page("styles")
+        gone = f"{losses['gram_fall_percent']:.1f} % | {100 * losses['stored_gone']:.1f} %"
+        assert f"| `{name}` | {role} | {gone} | {auc:.3f} |" in page("styles")
 
 
 def of_help_texts() -> list[str]:

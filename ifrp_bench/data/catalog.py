@@ -39,6 +39,7 @@ def _source(name: str) -> Row:
 
 def _style(style: Style) -> Row:
     card = style.card
+    losses = card.get("losses", {})
     return {
         "name": style.name,
         "role": "seen" if style.seen else "unseen",
@@ -46,7 +47,8 @@ def _style(style: Style) -> Row:
         "title": card.get("title", ""),
         "artist": card.get("artist", ""),
         "year": card.get("year", ""),
-        "gram_fall_percent": card.get("losses", {}).get("gram_fall_percent"),
+        "gram_fall_percent": losses.get("gram_fall_percent"),
+        "stored_gone": losses.get("stored_gone"),
         "auc": card.get("measured", {}).get("auc"),
     }
 

@@ -57,7 +57,7 @@ class Config:
 
     Style is held to the painting at two sizes: that of stylizing, and half of it, which is what data sets
     store. At the larger one alone, as published, a network finds texture that the average takes away: of
-    Udnie's Gram distance 97 % was gone at 256 px and 38 % at 128.
+    Udnie's Gram distance 97 % was gone at 256 px and 13 % at 128.
     """
 
     steps: int = 1200
@@ -158,8 +158,8 @@ def train_style(
 ) -> dict[str, Any]:
     """Train ``style``'s network and write it with its card into ``style.folder``; returns the card.
 
-    ``init`` is a trained style to start from: the eight took 160 to 300 updates from their own version 1, of
-    which candy had taken 1,200 from nothing and the other seven 700 from candy. The folder's ``training/``
+    ``init`` is a trained style to start from: five of the eight took 160 to 410 updates from their version 1,
+    of which candy had taken 1,200 from nothing and the others 700 from candy. The folder's ``training/``
     holds the checkpoint and the log (JSON lines); with the same arguments a second call goes on from there.
     Raises InputError for a picture that the card does not name, too few faces, or a checkpoint of other
     settings.
