@@ -7,7 +7,7 @@ and resumed it ends with the same weights.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ifrp_bench.data.format import Dataset
-from ifrp_bench.data.runs import Run, start_run
+from ifrp_bench.data.runs import Run, open_run, start_run
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.compiler import compiler
@@ -63,10 +63,24 @@ def train(job: Job, data: Dataset, out: Path, *, device: str = "cpu", quiet: boo
 
     # one writer a folder; the other processes of a distributed training come along
     with locked(out) if processes.first else nullcontext():
-        run = start_run(out, info, defaults=job.defaults())
+        run = _start(out, info, job.defaults(), processes)
         if job.loop is None:
             return run
         return _Training(job, run, data, processes, quiet).run_to_the_end()
+
+
+def _start(
+    out: Path, info: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]], processes: Processes
+) -> Run:
+    """The run, begun by the first process alone: the lock clears what a killed writer left half-written, and
+    another process's unfinished file looks the same.
+    """
+    if processes.first:
+        run = start_run(out, info, defaults=defaults)
+        processes.wait()
+        return run
+    processes.wait()
+    return open_run(out)
 
 
 def describe(job: Job, data: Dataset) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ifrp_bench.data.runs import open_run
+from ifrp_bench.data.runs import open_run, start_run
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
@@ -379,7 +379,7 @@ def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[flo
             "ifrp_bench",
         ]
     )
-    subprocess.run(
+    done = subprocess.run(
         [
             *command,
             "train",
@@ -392,16 +392,31 @@ def losses_of(folder: Path, processes: int, tiny: Path, method: str) -> list[flo
             *SHORT,
             *sets(align_weight=1),
         ],
-        check=True,
         capture_output=True,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+    assert done.returncode == 0, done.stderr
     return [
         value
         for facts in open_run(folder).read_log()
         for key, value in facts.items()
         if key in ("pixel", "align", "dn_real", "dn_recovered", "adversarial")
     ]
+
+
+def test_a_run_is_begun_by_the_first_process_alone(tmp_path):
+    asked = {"method": "srn", "config": {}, "loop": {}, "data_sha256": "0", "asked": "second"}
+
+    class Second(Processes):
+        first = False
+
+        def wait(self) -> None:
+            """The first process writes meanwhile."""
+            start_run(tmp_path, asked | {"asked": "first"})
+
+    there = loop._start(tmp_path, asked, {}, Second("cpu"))
+    assert there.info["asked"] == "first" and open_run(tmp_path).info["asked"] == "first"
 
 
 def test_two_processes_train_as_one_does(tiny, tmp_path):
