@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from ifrp_bench.cli.options import (
-    FILE, FOLDER, SPLITS, device_option, pick_device, pick_workers, quiet_option, seed_option, styles_option,
-    workers_option,
+    FILE, FOLDER, SPLITS, device_option, pick_device, pick_workers, quiet_option, seed_option,
+    settings_option, styles_option, workers_option,
 )
 from ifrp_bench.ground.errors import InputError
 
@@ -19,13 +19,7 @@ from ifrp_bench.ground.errors import InputError
     "--faces", type=FOLDER, help="Real faces: CelebA's folder, or photographs in one folder per person."
 )
 @click.option("--out", type=FOLDER, help="Where to write. [default: data/RECIPE]")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a key of the recipe, e.g. train_faces=40.",
-)
+@settings_option("Change a key of the recipe, e.g. train_faces=40.")
 @click.option(
     "--seed",
     type=click.IntRange(0),

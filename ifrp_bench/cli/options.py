@@ -45,6 +45,18 @@ def device_option(function: Any) -> Any:
     )(function)
 
 
+def settings_option(text: str) -> Any:
+    """``--set KEY=VALUE``, repeated, with its help text."""
+    return click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def sketches_option(function: Any) -> Any:
+    """``--sketches``."""
+    return click.option(
+        "--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns."
+    )(function)
+
+
 def quiet_option(function: Any) -> Any:
     """``--quiet``."""
     return click.option("--quiet", is_flag=True, help="No progress bars.")(function)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ifrp_bench.cli.data import synth, verify
-from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option
+from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option, settings_option
 from ifrp_bench.cli.results import evaluate
 from ifrp_bench.cli.training import train
 from ifrp_bench.ground.errors import InputError
@@ -107,13 +107,7 @@ def bench(names: tuple[str, ...], data: Path) -> None:
     show_default=True,
     help="Scores, tables and the report.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting of the training, e.g. steps=40.",
-)
+@settings_option("Change a setting of the training, e.g. steps=40.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0),

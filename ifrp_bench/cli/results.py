@@ -6,7 +6,7 @@ import click
 
 from ifrp_bench.cli.options import (
     CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, part_names, pick_device, quiet_option,
-    seed_option, words,
+    seed_option, sketches_option, words,
 )
 
 
@@ -46,7 +46,7 @@ from ifrp_bench.cli.options import (
         " stored warp."
     ),
 )
-@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@sketches_option
 @click.option(
     "--recovered",
     multiple=True,
@@ -128,7 +128,7 @@ def evaluate(
 @click.option(
     "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True, help="As for eval."
 )
-@click.option("--sketches", type=FOLDER, help="A data set that import-pairs made, for the sketch columns.")
+@sketches_option
 @click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
 @seed_option

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from ifrp_bench.cli.options import FOLDER, device_option, pick_device, quiet_option, refuse_given, seed_option
+from ifrp_bench.cli.options import (
+    FOLDER, device_option, pick_device, quiet_option, refuse_given, seed_option, settings_option,
+)
 from ifrp_bench.ground.errors import InputError
 
 
@@ -29,13 +31,7 @@ from ifrp_bench.ground.errors import InputError
         " on a CPU]"
     ),
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.",
-)
+@settings_option("Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.")
 @seed_option
 @click.option(
     "--resume", is_flag=True, help="Go on with the run in --out with the settings that it was started with."

@@ -4,9 +4,10 @@ SFs as pictures, and faces that another system recovered from them, as shards.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +27,8 @@ from ifrp_bench.ground.warp import FACE_PX, align_by_eyes, face_window, warp_mat
 from ifrp_bench.sources import Face, Skipped
 from ifrp_bench.sources.folder import Found, open_folder
 
+
+File = TypeVar("File")
 
 SOURCE = "pairs"   # what stands for a source in such a data set's recipe
 
@@ -195,9 +198,9 @@ def _find_pairs(
     return pairs, skipped
 
 
-def _by_stem(found: dict[str, Found]) -> dict[str, list[Found]]:
+def _by_stem(found: Mapping[str, File]) -> dict[str, list[File]]:
     """Files by their paths without suffixes; ``a.png`` and ``a.webp`` are two of one stem."""
-    stems: dict[str, list[Found]] = {}
+    stems: dict[str, list[File]] = {}
     for file, one in found.items():
         stems.setdefault(Path(file).with_suffix("").as_posix(), []).append(one)
     return stems
@@ -272,12 +275,13 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
     """
     if not pictures.is_dir():
         raise InputError(f"{pictures}: no such folder of recovered pictures")
-    there = [
-        path for path in sorted(pictures.iterdir())
+    there = _by_stem({
+        path.name: path
+        for path in sorted(pictures.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
-    files = {path.stem: path for path in there}
-    twice = [path.name for path in there if path != files[path.stem]]
+    })
+    files = {stem: paths[-1] for stem, paths in there.items()}
+    twice = [path.name for paths in there.values() for path in paths[:-1]]
     wanted = {
         path.name: [picture_id(path, row) for row in range(data.info["shards"][path.name]["pairs"])]
         for path in data.shards(split)

@@ -124,11 +124,7 @@ class Run:
         """
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
-        bad = [
-            key
-            for key, value in tensors.items()
-            if value.is_floating_point() and not bool(torch.isfinite(value).all())
-        ]
+        bad = _not_finite(tensors)
         if bad:
             raise RunError(
                 f"{self.root}: {bad[0]} is not finite at step {state.get('step')}; the last good checkpoint"
@@ -161,16 +157,21 @@ class Run:
         if method != self.method:
             raise RunError(f"{path}: a checkpoint of the method {method!r}; this run is of {self.method!r}")
         tensors = load_state(tensors_path, sha256=sha256)
-        bad = [
-            key
-            for key, value in tensors.items()
-            if value.is_floating_point() and not bool(torch.isfinite(value).all())
-        ]
+        bad = _not_finite(tensors)
         if bad:
             raise RunError(
                 f"{tensors_path}: {bad[0]} is not finite; take the other checkpoint or train again"
             )
         return _join(tree, tensors, path)
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    """Names of those with a value that is not."""
+    return [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
 
 
 def open_run(root: Path) -> Run:

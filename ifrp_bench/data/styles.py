@@ -131,10 +131,9 @@ class Stylizer:
     def __init__(self, styles: list[Style], *, precision: str, device: str, batch_size: int) -> None:
         import torch
 
-        # TF32 and unordered sums would take a GPU's pixels away from a CPU's, and from its own of yesterday
-        if device == "cuda":
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
+        from ifrp_bench.ground.precision import exact_float32
+
+        exact_float32(device)
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.device = device
         self.batch_size = batch_size

@@ -32,3 +32,12 @@ def autocast(device: str) -> torch.autocast:
     Enter it anew in every step: it keeps its copies of the weights until it is left.
     """
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def exact_float32(device: str) -> None:
+    """Float32 as it stands: no TF32, which would take a GPU's pixels away from a CPU's, and the same kernels
+    every time.
+    """
+    if device != "cpu":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True

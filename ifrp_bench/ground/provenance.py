@@ -57,6 +57,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def trained_on(device: str) -> str:
+    """The machine that a shipped network was trained on, as its card names it."""
+    import torch
+
+    return f"{platform.machine()} {device}, torch {torch.__version__}"
+
+
 def fingerprint(device: str) -> str:
     """The kind of machine within which the same bytes come out."""
     import torch

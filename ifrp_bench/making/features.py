@@ -10,7 +10,6 @@ paintings. The explained variance, 1 - sum of squared errors / sum of squares ar
 measured on faces of the validation and test splits, whom training never sees.
 """
 
-import platform
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.images import SUFFIXES, read_picture, to_faces
 from ifrp_bench.ground.precision import autocast
+from ifrp_bench.ground.provenance import trained_on
 from ifrp_bench.ground.warp import FACE_PX
 from ifrp_bench.ground.weights import save_state
 from ifrp_bench.nets.vgg import Features, channels_last, open_features
@@ -184,7 +184,7 @@ def main(data: Path, pictures: Path, teacher_file: str, widths: str, minutes: fl
             "crop_px": CROP_PX,
             "learning_rate": LEARNING_RATE,
             "minutes": round(minutes, 1),
-            "machine": f"{platform.machine()} cpu, torch {torch.__version__}",
+            "machine": trained_on("cpu"),
         },
         "explained_variance": {
             name: round(explained_variance(saved, teacher, pictures), 4) for name, pictures in held.items()

@@ -9,7 +9,6 @@ with the ROC-AUC on two hundred people who are never trained on, of their faces,
 against their real ones.
 """
 
-import platform
 import time
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.images import to_faces
 from ifrp_bench.ground.precision import autocast, fast_precision
+from ifrp_bench.ground.provenance import trained_on
 from ifrp_bench.ground.ranks import roc_auc
 from ifrp_bench.ground.warp import FACE_PX, face_window
 from ifrp_bench.ground.weights import save_state
@@ -196,7 +196,7 @@ def main(people: int, pictures: int, minutes: float, cache: Path, out: Path) -> 
             "batch_size": BATCH,
             "learning_rate": LEARNING_RATE,
             "minutes": minutes,
-            "machine": f"{platform.machine()} cpu, torch {torch.__version__}",
+            "machine": trained_on("cpu"),
         },
         "expected": TorchRecogniser("builtin", shipped, sha256).embed(probe_face())[0].round(5).tolist(),
         "auc": {"people": HELD_OUT, "pictures": pictures} | found,

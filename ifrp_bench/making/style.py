@@ -5,7 +5,6 @@ Those are the very pictures that the data set is made of. It writes a style fold
 reads; an interrupted training goes on where its last checkpoint stands.
 """
 
-import platform
 import time
 import warnings
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.images import PictureError, read_picture, to_faces
 from ifrp_bench.ground.precision import autocast
+from ifrp_bench.ground.provenance import trained_on
 from ifrp_bench.ground.warp import draw_misalignment, face_window
 from ifrp_bench.ground.weights import save_state
 from ifrp_bench.methods import restore_optimizer
@@ -205,7 +205,7 @@ def train_style(
                 "content_layers": list(losses.content_layers),
                 "style_layers": list(losses.style_layers),
                 "minutes": round(run.seconds_before / 60 + (time.monotonic() - started) / 60, 1),
-                "machine": f"{platform.machine()} {device}, torch {torch.__version__}",
+                "machine": trained_on(device),
             }
         ),
         "losses": held,

@@ -18,6 +18,7 @@ from torch import nn
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of
 from ifrp_bench.ground.images import to_faces
+from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.warp import TEMPLATE_PX, resample, similarity, window_to_frame
 from ifrp_bench.ground.workers import on_threads
 
@@ -81,7 +82,7 @@ class TorchRecogniser:
         """(N, 128, 128, 3) to (N, D); in full float32 on a GPU too."""
         if self.device == "cpu":
             return np.concatenate(on_threads(self._embed, np.split(faces, len(faces))))
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        exact_float32(self.device)
         return np.concatenate(
             [self._embed(faces[start : start + GPU_BATCH]) for start in range(0, len(faces), GPU_BATCH)]
         )

@@ -6,17 +6,18 @@ middle of the picture where it does not.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ifrp_bench.ground.images import PictureError, read_picture, tile, write_png
+from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.warp import FACE_PX, WINDOW_PX, centre_window, framed_window, resample
 from ifrp_bench.methods import Recoverer
 from ifrp_bench.nets.detector import find_faces
-from ifrp_bench.recovery.trained import exact_float32, recover
+from ifrp_bench.recovery.trained import recover
 
 # a face in its true proportions, twice the window of CelebA's frame
 SHOWN_PX = (2 * WINDOW_PX[2], 2 * WINDOW_PX[3])
@@ -86,37 +87,33 @@ def write_results(
     counts of good and bad files.
     """
     out.mkdir(parents=True, exist_ok=True)
-    kept = {_place(path) for path in keep if path.exists()}
-    written: set[Path] = set()
+    taken = {_place(path) for path in keep if path.exists()}
     good = bad = 0
     for result in results:
         if result.framed is None or result.face is None:
             say(f"Error: {result.path}: {result.problem}")
             bad += 1
             continue
-        alone, compared = _free_names(out, result.path.stem, written, kept)
-        written |= {alone, compared}
+        alone, compared = _free_names(out, result.path.stem, taken)
         framed = cv2.resize(result.framed, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
         face = cv2.resize(result.face, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
         write_png(alone, face)
         write_png(compared, tile([[framed, face]]))
+        taken |= {_place(alone), _place(compared)}
         say(f"{result.path}: {result.note}; {alone}")
         good += 1
     return good, bad
 
 
-def _free_names(
-    out: Path, stem: str, written: set[Path], kept: set[tuple[int, int]]
-) -> tuple[Path, Path]:
+def _free_names(out: Path, stem: str, taken: set[tuple[int, int]]) -> tuple[Path, Path]:
     """Where a face and its comparison go: under the stem, or under the stem and the first number from 2 on
     that is free.
     """
-    for number in count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        targets = out / f"{name}.png", out / f"{name}-compared.png"
-        if not any(path in written or (path.exists() and _place(path) in kept) for path in targets):
-            return targets
-    raise AssertionError("numbers do not end")
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    targets = ((out / f"{name}.png", out / f"{name}-compared.png") for name in names)
+    return next(
+        pair for pair in targets if not any(path.exists() and _place(path) in taken for path in pair)
+    )
 
 
 def _place(path: Path) -> tuple[int, int]:

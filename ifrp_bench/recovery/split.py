@@ -24,11 +24,12 @@ from ifrp_bench.data.split import load_split
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.images import tile, to_faces, to_pictures, write_png
+from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.ground.workers import default_workers, on_threads
 from ifrp_bench.methods import Recoverer, Setup
 from ifrp_bench.parts import Part
-from ifrp_bench.recovery.trained import Trained, exact_float32, load_trained, recover_shard
+from ifrp_bench.recovery.trained import Trained, load_trained, recover_shard
 
 CONDITIONS = ("raw", "stn", "oracle")
 OPTIMISED_AT_ONCE = {"cpu": 8, "cuda": 256}   # faces in one optimiser: a CPU's cache holds the maps of a few

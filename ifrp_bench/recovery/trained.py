@@ -85,13 +85,6 @@ def recover_shard(method: Recoverer, stylized: np.ndarray, device: str = "cpu") 
     return np.concatenate(on_threads(one, range(0, len(stylized), FACES_AT_ONCE)))
 
 
-def exact_float32(device: str) -> None:
-    """Float32 as it stands: no TF32, and the same kernels every time."""
-    if device != "cpu":
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-
-
 def name_of(run: Run) -> str:
     """What a run's method is called in the tables: its name, or that of its file."""
     return Path(run.method).stem

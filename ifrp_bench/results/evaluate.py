@@ -14,6 +14,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -251,14 +252,14 @@ class _Scoring:
         self._gallery_embedded: np.ndarray | None = None
 
     def prepare(self, entry: Entry | None, name: str) -> None:
-        """A shard of an entry, or, without one, of the gallery."""
+        """What is kept of a shard of an entry, or, without one, of the gallery."""
         faces = self.gallery.of_shard(name) if entry is None else self._recovered(entry, name)
         if self.recogniser:
             self._embed(faces)
         for scorer in self.scorers["set"].values():
             self._features(scorer, faces)
         if entry is not None:
-            for metric in self.scorers["picture"]:
+            for metric in filterfalse(_is_own, self.scorers["picture"]):
                 self._picture_scores(metric, faces, name)
 
     def scored(self, entry: Entry) -> _Scored:
@@ -315,15 +316,20 @@ class _Scoring:
         """A row for the faces recovered from seen styles and one for
         those from unseen ones, against the gallery.
         """
+        # each scorer's features of what was recovered and of the gallery, by shard
+        features = []
+        for scorer in self.scorers["set"].values():
+            made = [self._features(scorer, self._recovered(entry, name)) for name in self.gallery.shards]
+            real = [self._features(scorer, self.gallery.of_shard(name)) for name in self.gallery.shards]
+            features.append((scorer, np.concatenate(made), np.concatenate(real)))
+
         for group, seen in (("seen", True), ("unseen", False)):
             rows = (self.gallery.frame["seen"] == seen).to_numpy()
             if not rows.any():
                 continue
             scores: dict[str, Any] = {}
-            for scorer in self.scorers["set"].values():
-                real = [self._features(scorer, self.gallery.of_shard(name)) for name in self.gallery.shards]
-                made = [self._features(scorer, self._recovered(entry, name)) for name in self.gallery.shards]
-                scores |= scorer.score(np.concatenate(made)[rows], np.concatenate(real))
+            for scorer, recovered, gallery in features:
+                scores |= scorer.score(recovered[rows], gallery)
             yield {"group": group} | scores
 
     def _recovered(self, entry: Entry, name: str) -> np.ndarray:
@@ -346,9 +352,7 @@ class _Scoring:
                 )
             return columns
 
-        if metric.endswith(".py"):   # what a file of the user's own gives is not kept: it may change
-            return compute()
-        return _kept(self.kept, key, compute)
+        return compute() if _is_own(metric) else _kept(self.kept, key, compute)
 
     def _features(self, scorer: Any, faces: np.ndarray) -> np.ndarray:
         """What a set metric compares faces by, (N, D)."""
@@ -370,6 +374,11 @@ class _Scoring:
         if not np.isfinite(embedded).all():
             raise InputError(f"the recogniser {recogniser.name} gives values that are not finite")
         return embedded
+
+
+def _is_own(metric: str) -> bool:
+    """Whether a metric is a file of the user's own: what it gives is not kept, since it may change."""
+    return metric.endswith(".py")
 
 
 def picture_scores(scorer: Scorer, recovered: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:

@@ -135,14 +135,19 @@ def read_scores(folder: Path, name: str = "scores.csv") -> pd.DataFrame:
     """
     path = folder / name
     try:
-        frame = pd.read_csv(
-            path, keep_default_na=False, na_values=[""], dtype={"run": str, "recogniser": str, "face": str}
-        )
+        frame = _read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not there; `ifrp-bench eval` makes it") from None
     except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not readable: {error}") from None
-    return check_one(frame.fillna({"run": "", "recogniser": ""}), str(path))
+    return check_one(frame, str(path))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A file of rows as an evaluation writes them: an empty field is a number that is missing, or no run."""
+    words = {"run": str, "recogniser": str, "face": str}
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=words)
+    return frame.fillna({"run": "", "recogniser": ""})
 
 
 def check_one(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -260,8 +265,7 @@ def _alignment_table(folder: Path) -> Tables:
     path = folder / "alignment.csv"
     if not path.is_file():
         return {}
-    frame = pd.read_csv(path, dtype={"run": str, "face": str})
-    return {"aligner": summarize(frame, _seen_and_unseen(ALIGNMENT))}
+    return {"aligner": summarize(_read_csv(path), _seen_and_unseen(ALIGNMENT))}
 
 
 def _sets_table(declared: _Metrics, folder: Path) -> Tables:
@@ -271,9 +275,7 @@ def _sets_table(declared: _Metrics, folder: Path) -> Tables:
     path = folder / "sets.csv"
     if not path.is_file():
         return {}
-    frame = pd.read_csv(path, dtype={"run": str}, keep_default_na=False, na_values=["", "nan"]).fillna(
-        {"run": ""}
-    )
+    frame = _read_csv(path)
     rows = []
     for column in declared.of_sets():
         if column.name not in frame:

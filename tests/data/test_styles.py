@@ -119,7 +119,7 @@ def landmarks(tmp_path_factory):
     return tmp_path_factory.mktemp("landmarks") / "landmarks.csv"
 
 
-def train(out, crowd, features, landmarks, picture, *more):
+def train(out, crowd, features, landmarks, picture, *more, exit_code=0):
     return run(
         "styles",
         "train",
@@ -138,6 +138,7 @@ def train(out, crowd, features, landmarks, picture, *more):
         0,
         "--quiet",
         *more,
+        exit_code=exit_code,
     )
 
 
@@ -193,29 +194,7 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(
         return windows(source, faces, config, *key)
 
     monkeypatch.setattr(module, "load_windows", stop)
-    run(
-        "styles",
-        "train",
-        "stripes",
-        "--faces",
-        crowd,
-        "--features",
-        features,
-        "--picture",
-        picture,
-        "--out",
-        tmp_path / "stopped",
-        "--landmarks",
-        landmarks,
-        "--workers",
-        0,
-        "--quiet",
-        "--steps",
-        6,
-        "--batch-size",
-        1,
-        exit_code=130,
-    )
+    train(tmp_path / "stopped", *arguments, exit_code=130)
     monkeypatch.setattr(module, "load_windows", windows)
     train(tmp_path / "stopped", *arguments)
     whole, stopped = (load_state(tmp_path / name / "net.safetensors") for name in ("whole", "stopped"))

@@ -32,24 +32,17 @@ from ifrp_bench.results.tables import check_one, read_scores, write_tables
 from tests.conftest import run, sets
 
 
+def score(data: Path, recogniser: Path, out: Path) -> None:
+    """The difficulty rows under both conditions."""
+    conditions = "--condition", "raw", "--condition", "oracle"
+    run("eval", "--data", data, "--recogniser", recogniser, "--out", out, *conditions, "--quiet")
+
+
 @pytest.fixture()
 def results(tiny, pixels, tmp_path) -> Path:
     """The difficulty rows of the tiny data set under both conditions."""
     out = tmp_path / "results"
-    run(
-        "eval",
-        "--data",
-        tiny,
-        "--recogniser",
-        pixels,
-        "--out",
-        out,
-        "--condition",
-        "raw",
-        "--condition",
-        "oracle",
-        "--quiet",
-    )
+    score(tiny, pixels, out)
     return out
 
 
@@ -153,20 +146,7 @@ def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, 
     stamps = {path: path.stat().st_mtime_ns for path in kept}
     kept[0].write_bytes(b"cut")
     before = (results / "scores.csv").read_bytes()
-    run(
-        "eval",
-        "--data",
-        tiny,
-        "--recogniser",
-        pixels,
-        "--out",
-        results,
-        "--condition",
-        "raw",
-        "--condition",
-        "oracle",
-        "--quiet",
-    )
+    score(tiny, pixels, results)
     assert (results / "scores.csv").read_bytes() == before
     assert [path for path in kept if path.stat().st_mtime_ns != stamps[path]] == [kept[0]]
 
