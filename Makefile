@@ -15,7 +15,7 @@ $(READY): setup.cfg pyproject.toml
 
 install: $(READY)   ## make .venv with ifrp-bench and the tools of its tests
 
-demo: $(READY)   ## rendered faces to pairs, train IFRP on them, recover people it has never seen
+demo: $(READY)   ## rendered faces to pairs, recover people with the shipped weights, see a training learn
 	$(BIN)/ifrp-bench demo
 
 test: $(READY)   ## run the tests (offline, CPU), one process a core

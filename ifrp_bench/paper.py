@@ -16,6 +16,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.exchange import import_recovered
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.runs import Run, open_run
+from ifrp_bench.data.shipped import check_unseen, find_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
@@ -184,9 +185,9 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     needed = needs_recogniser(metrics)
     recogniser = open_recogniser(wanted.recogniser, processes.device) if needed else None
     check_recogniser(metrics, recogniser)
-    runs = [open_run(root) for root in wanted.runs]
+    runs = [find_run(root) for root in wanted.runs]
     for run in runs:
-        _check_data(run, wanted.data)
+        check_unseen(run, wanted.data)
     _check_names(runs, wanted.recovered)
 
     # the data set, and the sketches beside it
@@ -233,19 +234,6 @@ def write_results(folder: Path) -> list[Path]:
     sketches = folder / SKETCHES if (folder / SKETCHES / "scores.csv").is_file() else None
     tables = tables_of(folder, sketches)
     return [*write_tables(folder, sketches, tables), write_report(folder, sketches, tables)]
-
-
-def _check_data(run: Run, data: Dataset) -> None:
-    """A run is tested on the data set that it was trained on, or on one without a training split.
-
-    Raises InputError for another.
-    """
-    if run.info["data_sha256"] != data.sha256 and data.pairs("train"):
-        there = f"{run.info.get('data')}, {run.info['data_sha256'][:12]}..."
-        raise InputError(
-            f"{run.root}: trained on another data set ({there}) than {data.root} ({data.sha256[:12]}...), "
-            "so people it is tested on may have been trained on; evaluate it on its own, or train it again"
-        )
 
 
 def _check_names(runs: Sequence[Run], recovered: Iterable[tuple[str, Path]]) -> None:

@@ -51,6 +51,16 @@ def understood(line: str) -> None:
         command.make_context(words[0], words[1:])
 
 
+def test_the_call_from_python_that_the_docs_show_works(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "docs" / "strip.png", tmp_path / "portrait.jpg")   # a picture is known by its bytes
+    monkeypatch.chdir(tmp_path)
+    code = next(block for words, block in FENCE.findall(page("destylizing")) if words.strip() == "python")
+    assert len([line for line in code.splitlines() if line]) <= 3
+    found: dict = {}
+    exec(code, found)
+    assert found["face"].shape == (266, 214, 3) and found["face"].dtype == "uint8"
+
+
 def test_the_readme_is_short_enough_for_a_newcomer():
     assert len(README.splitlines()) <= 150 and len(README.split()) <= 1500
     assert len(re.findall(r"^!\[", README, re.MULTILINE)) == 1

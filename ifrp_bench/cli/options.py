@@ -1,5 +1,6 @@
 """What commands share: options, how mistakes end, and which device is meant."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Commands(click.Group):
         except InputError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:
-            if error.errno is None:
+            if error.errno in (None, errno.EPIPE):   # a reader that has had enough is no mistake
                 raise
             where = f"{error.filename}: " if error.filename else ""
             mend = "what is whole is kept: mend it and run the same command again"
@@ -148,7 +149,7 @@ def words(text: str | None) -> tuple[str, ...] | None:
 def find_aligner(conditions: tuple[str, ...] | str, aligner: Path | None, data: Path) -> Any:
     """The run that aligns, where a condition wants one. Raises InputError that says how to train it."""
     from ifrp_bench import paper
-    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.data.shipped import find_run
 
     wanted = conditions == "stn" or "stn" in conditions
-    return open_run(aligner or paper.find_aligner(Path("runs") / data.name)) if wanted else None
+    return find_run(aligner or paper.find_aligner(Path("runs") / data.name)) if wanted else None

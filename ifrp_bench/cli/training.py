@@ -100,9 +100,10 @@ def train(
         click.echo(f"{out}: {job.name} is not trained; it optimises each face when {use}")
         return
     facts = run.summary()
-    length = f"{facts['step']} steps in {facts['seconds'] / 60:.1f} minutes"
-    click.echo(
-        f"{out}: {length}, {facts['best_db']:.2f} dB on validation (the mean face:"
-        f" {facts['mean_face_db']:.2f} dB)"
-    )
+    if facts["best_db"] is None:
+        click.echo(f"{out}: finished; its log is gone, and with it what it scored")
+    else:
+        length = f"{facts['step']} steps in {facts['seconds'] / 60:.1f} minutes"
+        scored = f"{facts['best_db']:.2f} dB on validation (the mean face: {facts['mean_face_db']:.2f} dB)"
+        click.echo(f"{out}: {length}, {scored}")
     click.echo(f"Look at {out / 'pictures'}; use it with `ifrp-bench destylize {out} PICTURE`.")

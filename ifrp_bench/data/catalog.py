@@ -4,6 +4,7 @@ from typing import Any
 
 from ifrp_bench import parts
 from ifrp_bench.data.recipe import load_recipe, recipe_names
+from ifrp_bench.data.shipped import Shipped, open_shipped, shipped_names
 from ifrp_bench.data.styles import Style, find_styles
 from ifrp_bench.parts import Part
 
@@ -11,13 +12,15 @@ Row = dict[str, Any]
 
 
 def catalogue() -> dict[str, list[Row]]:
-    """Recipes, sources, styles, methods and metrics with the facts that a user chooses by."""
+    """Recipes, sources, styles, methods, metrics and shipped weights with the facts that a user chooses by.
+    """
     return {
         "recipes": [_recipe(name) for name in recipe_names()],
         "sources": [_source(name) for name in parts.source_names()],
         "styles": [_style(style) for style in find_styles().values()],
         "methods": [_method(part) for part in parts.trainables().values()],
         "metrics": [_metric(name) for name in parts.metrics()],
+        "weights": [_weights(open_shipped(name)) for name in shipped_names()],
     }
 
 
@@ -72,4 +75,19 @@ def _metric(name: str) -> Row:
         "kind": metric.kind,
         "columns": [column.name for column in metric.columns],
         "default": metric.default,
+    }
+
+
+def _weights(weights: Shipped) -> Row:
+    card = weights.info
+    data, training = card["data"], card["training"]
+    trained_on = f"{data['people']} people in {', '.join(data['recipe']['train_styles'])}"
+    return {
+        "name": weights.root.name,
+        "method": weights.method,
+        "description": f"{card['title']}; trained on {trained_on}, {training['hours']:.1f} hours",
+        "limits": card["limits"],
+        "licence": card["licence"],
+        "sha256": weights.sha256("last"),
+        "scores": card.get("scores", {}),
     }

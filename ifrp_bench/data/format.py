@@ -206,7 +206,7 @@ def read_recovered(path: Path, *, rows: int, data_sha256: str = "") -> np.ndarra
 def recovered_facts(path: Path) -> dict[str, str]:
     """What a shard of recovered faces was made from; empty for one that is not there or not whole."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:   # some file systems have no locks
             facts = {name: str(value) for name, value in file.attrs.items() if name != "schema"}
             return facts if "recovered" in file else {}
     except (OSError, RuntimeError):

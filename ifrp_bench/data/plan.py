@@ -197,6 +197,7 @@ def _take(
 ) -> list[Face]:
     """The first ``wanted`` groups' first readable face."""
     taken: list[Face] = []
+    named = {entry.name for entry in skipped}
     for group in pool:
         if len(taken) == wanted:
             break
@@ -205,13 +206,15 @@ def _take(
             if not reason:
                 taken.append(face)
                 break
-            if all(entry.name != face.name for entry in skipped):
+            if face.name not in named:
+                named.add(face.name)
                 skipped.append(Skipped(face.name, reason))
     if len(taken) < wanted:
         what = "faces" if split == "train" else "people with a readable face"
+        example = f" ({skipped[-1].name}: {skipped[-1].reason})" if skipped else ""
         raise InputError(
-            f"{split}_faces={wanted}, but the source holds {len(taken)} {what} for it; lower it with --set"
-            f" {split}_faces={len(taken)}"
+            f"{split}_faces={wanted}, but the source holds {len(taken)} {what} for it{example}; lower it with"
+            f" --set {split}_faces={len(taken)}"
         )
     return [replace(face, partition=split) for face in taken]
 

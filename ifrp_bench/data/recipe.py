@@ -82,7 +82,7 @@ def load_recipe(name: str, settings: tuple[str, ...] = (), seed: int | None = No
             " of your own ends in .toml"
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a recipe: {error}") from None
     values.setdefault("name", path.stem)

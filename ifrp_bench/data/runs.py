@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
@@ -43,6 +43,11 @@ class Run:
     def method(self) -> str:
         """The method's name on the command line, or the path of its file."""
         return self.info["method"]
+
+    @property
+    def work(self) -> Path:
+        """Where what is made with it is kept: its own folder."""
+        return self.root
 
     def log(self, **facts: Any) -> None:
         """Add a line to ``log.jsonl``."""
@@ -144,6 +149,19 @@ class Run:
         for old in self.root.glob(f"{name}-*.safetensors"):
             if old != path:
                 old.unlink()
+
+    def weights(self, network: nn.Module) -> dict[str, Tensor]:
+        """The run's weights for a network like the one that recovers: averaged ones where they were better.
+
+        Raises RunError where the last checkpoint has none that fit.
+        """
+        state = self.load("last")
+        found = [*state["method"].get("networks", {}).values()]
+        wanted = {name: value.shape for name, value in network.state_dict().items()}
+        for weights in [state["ema"], *found] if state["averaged"] else found:
+            if {name: value.shape for name, value in weights.items()} == wanted:
+                return weights   # type: ignore[no-any-return]
+        raise RunError(f"{self.root}: its networks are not of the shape that is asked for ({self.method})")
 
     def load(self, name: str) -> dict[str, Any]:
         """A checkpoint's state.

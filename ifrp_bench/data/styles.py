@@ -67,9 +67,12 @@ class Style:
 def find_styles(extra: Path | None = None) -> dict[str, Style]:
     """All styles by name, the paper's eight first.
 
-    A folder of the user's own styles (``extra``) adds to them or replaces them.
+    A folder of the user's own styles (``extra``) adds to them or replaces them. Raises InputError where there
+    is none in it.
     """
     found: dict[str, Style] = {}
+    if extra and not any(extra.glob("*/card.toml")):
+        raise InputError(f"{extra}: no style in it; --styles wants a folder of style folders (card.toml)")
     for root in [package_folder("styles")] + ([extra] if extra else []):
         for card in sorted(root.glob("*/card.toml")):
             found[card.parent.name] = Style(card.parent.name, card.parent, read_card(card))
@@ -80,7 +83,7 @@ def find_styles(extra: Path | None = None) -> dict[str, Style]:
 def read_card(path: Path) -> dict[str, Any]:
     """A parsed ``card.toml``. Raises InputError for one that is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a style card: {error}") from None
 

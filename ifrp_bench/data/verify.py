@@ -194,15 +194,17 @@ def _rerender(
         source = open_faces(
             recipe, where, landmarks=dataset.root / "landmarks.csv", workers=0, device=device, quiet=True,
         )
-        plan = make_plan(recipe, source)
     except InputError as error:
         report.problems.append(str(error))
         return
+    others = f"{dataset.root}: the faces at {where or recipe.source} are not those that it was made from"
+    try:
+        plan = make_plan(recipe, source)
+    except InputError as error:   # it could be planned when it was made
+        report.problems.append(f"{others}: {error}")
+        return
     if plan.faces_sha256(source) != dataset.info["faces_sha256"]:
-        report.problems.append(
-            f"{dataset.root}: the faces at {where or recipe.source} are not those that it was made from"
-            " (their hash differs)"
-        )
+        report.problems.append(f"{others} (their hash differs)")
         return
     if not _same_networks(dataset, chosen, report):
         return

@@ -3,12 +3,15 @@
 It also knows where the package's own folders stand.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from ifrp_bench.ground.errors import InputError
 
@@ -49,6 +52,23 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def hold(file: IO[Any]) -> bool:
+    """Lock an open file for this process, for as long as it is open; whether that could be had.
+
+    On a file system without locks (some network mounts) nothing can be held: that is said, and work goes on.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        there = f"{Path(file.name).parent}: no locks on this file system"
+        print(f"note: {there}; start nothing else that writes there", file=sys.stderr)
+    return True
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the folder against a second run; the lock ends with the process, however it ends.
@@ -57,11 +77,9 @@ def locked(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not hold(file):
             message = "another ifrp-bench is writing here; wait for it to end, or choose another --out"
-            raise InputError(f"{out}: {message}") from None
+            raise InputError(f"{out}: {message}")
         for stale in out.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         yield

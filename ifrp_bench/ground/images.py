@@ -19,7 +19,7 @@ from ifrp_bench.ground.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 # no format that runs another program (EPS, PDF)
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
 MAX_PIXELS = 64_000_000   # a 50-megapixel phone fits; below the size at which Pillow itself warns
@@ -106,6 +106,13 @@ def _what_it_is(data: bytes) -> str:
     if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         return "a web page, not a picture"
     return "not a picture in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) RGB as the bytes of a PNG, for many pictures: a little larger, much sooner."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -35,10 +35,10 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
     """
     height, width = picture.shape[:2]
     shrink = min(1.0, LONGEST_SIDE_PX / max(height, width))
+    if round(shrink * min(height, width)) < MIN_FACE_PX:   # a strip, too, in which no face has room
+        return []
     if shrink < 1:
         picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    if min(picture.shape[:2]) < MIN_FACE_PX:
-        return []
     boxes, probabilities, points = _mtcnn().detect(picture, landmarks=True)
     if boxes is None:
         return []

@@ -1,122 +1,267 @@
-"""Pictures of any origin: their face framed as a method sees it, recovered, and written beside the portrait.
+"""Picture files and folders of any origin through a method, into a folder of recovered faces.
 
-A face is framed (size and place, no rotation: that is the method's work) by MTCNN where it finds one, by the
-middle of the picture where it does not.
+Every picture gives its faces, ``recovered.csv`` says how each was found; a picture that is done already,
+with the same weights and wishes, is not done again. Pictures are worked on side by side, one thread a core.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import csv
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, count
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from ifrp_bench.ground.images import PictureError, read_picture, tile, write_png
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import write_whole
+from ifrp_bench.ground.images import (
+    SUFFIXES, PictureError, decode_picture, encode_png, read_bytes, read_picture, tile,
+)
 from ifrp_bench.ground.precision import exact_float32
-from ifrp_bench.ground.warp import FACE_PX, WINDOW_PX, centre_window, framed_window, resample
+from ifrp_bench.ground.workers import default_workers, on_threads
 from ifrp_bench.methods import Recoverer
-from ifrp_bench.nets.detector import find_faces
+from ifrp_bench.recovery.faces import Framed, frame_faces, put_back, shown
 from ifrp_bench.recovery.trained import recover
+from ifrp_bench.sources.folder import list_photographs
 
-# a face in its true proportions, twice the window of CelebA's frame
-SHOWN_PX = (2 * WINDOW_PX[2], 2 * WINDOW_PX[3])
-NO_FACE = "no face found"
+ROWS = "recovered.csv"
+SHEET = "contact-sheet.png"
+SHEET_FACES = 200   # at most, of a contact sheet
+SHEET_COLUMNS = 8
+PICTURES_AT_ONCE = 4   # a core: then they are written, and the next are read
+LONGEST_NAME = 200   # bytes of a picture's name that its faces' names keep
+STREAM = Path("-")
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What became of one picture: the ``framed`` SF and the recovered face, uint8 (128, 128, 3), or what is
-    wrong with it.
-
-    ``note`` says how it was framed.
+class Wishes:
+    """What is made of each picture: see ``frame_faces`` for ``crop`` and ``every``; ``compare`` writes the
+    face beside the SF, ``paste`` the picture with the face put back.
     """
+
+    crop: str = "auto"
+    every: bool = False
+    compare: bool = False
+    paste: bool = False
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of ``recovered.csv``: one face, or the reason why a picture gave none.
+
+    ``face`` is the file written, relative to the folder; empty for a picture that gave none.
+    """
+
+    file: str
+    face: str = ""
+    left: str = ""
+    top: str = ""
+    right: str = ""
+    bottom: str = ""
+    probability: str = ""
+    angle_deg: str = ""
+    note: str = ""
+    sha256: str = ""   # of the picture
+    made_with: str = ""   # a hash of weights and wishes
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to be: its file (``-`` is standard input), and where its faces go, without a suffix."""
 
     path: Path
-    framed: np.ndarray | None = None
-    face: np.ndarray | None = None
-    note: str = ""
-    problem: str = ""
+    base: Path
 
 
-def recover_pictures(
-    paths: Iterable[Path],
-    method: Recoverer,
-    *,
-    crop: str = "auto",
-    device: str = "cpu",
-    bfloat16: bool = False,
-) -> Iterator[Recovered]:
-    """Recover the face of each picture file; one that is none gives its reason, and the next follows."""
-    exact_float32(device)
+def find_pictures(paths: Iterable[Path], out: Path) -> list[Job]:
+    """The pictures that files and folders name, with names for their faces under ``out``.
+
+    A folder is searched whole, its structure kept; what lies in ``out`` is not searched. Where two would be
+    of one name, or a picture that is named would be written over, a number is added. Raises InputError for a
+    folder without pictures.
+    """
+    found: list[tuple[Path, Path]] = []   # file, and its place under out
     for path in paths:
-        try:
-            framed, note = frame(read_picture(path), crop)
-        except PictureError as error:
-            yield Recovered(path, problem=str(error))
+        if not path.is_dir():
+            found.append((path, Path(path.stem if path != STREAM else "stdin")))
             continue
-        face = recover(method, framed[None], device=device, bfloat16=bfloat16)[0]
-        yield Recovered(path, framed, face, note)
+        inside = [
+            Path(file)
+            for file in list_photographs(path)
+            if not (path / file).resolve().is_relative_to(out.resolve())
+        ]
+        if not inside:
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise InputError(f"{path}: no run here (no run.json), and no picture ({kinds}) in it either")
+        found += [(path / file, file.with_suffix("")) for file in inside]
+    return list(_named(found, out))
 
 
-def frame(picture: np.ndarray, crop: str = "auto") -> tuple[np.ndarray, str]:
-    """A picture's face as a method sees it, uint8 (128, 128, 3), and a word on how it was found.
-
-    ``auto`` is ``face`` where MTCNN finds one and ``centre`` otherwise; ``none`` takes the whole picture, for
-    SFs that are framed already. Raises PictureError where ``face`` finds none.
-    """
-    size = FACE_PX, FACE_PX
-    if crop == "none":
-        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), "the whole picture"
-    faces = find_faces(picture) if crop in ("auto", "face") else []
-    if faces:
-        return resample(picture, framed_window(faces[0].landmarks_px), size), "face found"
-    if crop == "face":
-        raise PictureError(f"{NO_FACE}; try --crop centre")
-    height, width = picture.shape[:2]
-    note = f"{NO_FACE}, took the middle" if crop == "auto" else "the middle"
-    return resample(picture, centre_window(width, height), size), note
+def _named(found: Sequence[tuple[Path, Path]], out: Path) -> Iterator[Job]:
+    """Each with a base that no other has and under which no picture that is named would be written over."""
+    kept = {_place(path) for path, _ in found if path.exists()}
+    used: set[Path] = set()
+    for path, full in found:
+        place = full.with_name(_fitting(full.name))
+        numbered = chain([place], (place.with_name(f"{place.name}-{number}") for number in count(2)))
+        base = next(
+            out / name for name in numbered
+            if out / name not in used and not any(_place(file) in kept for file in _made_of(out / name))
+        )
+        used.add(base)
+        yield Job(path, base)
 
 
-def write_results(
-    results: Iterable[Recovered], out: Path, say: Callable[[str], None], *, keep: Iterable[Path] = (),
-) -> tuple[int, int]:
-    """Write ``NAME.png`` (the recovered face) and ``NAME-compared.png`` (beside the SF), in true proportions.
-
-    A name under which a file of ``keep``, or one written before, would be written over gets a number. Returns
-    counts of good and bad files.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    taken = {_place(path) for path in keep if path.exists()}
-    good = bad = 0
-    for result in results:
-        if result.framed is None or result.face is None:
-            say(f"Error: {result.path}: {result.problem}")
-            bad += 1
-            continue
-        alone, compared = _free_names(out, result.path.stem, taken)
-        framed = cv2.resize(result.framed, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
-        face = cv2.resize(result.face, SHOWN_PX, interpolation=cv2.INTER_CUBIC)
-        write_png(alone, face)
-        write_png(compared, tile([[framed, face]]))
-        taken |= {_place(alone), _place(compared)}
-        say(f"{result.path}: {result.note}; {alone}")
-        good += 1
-    return good, bad
+def _fitting(name: str) -> str:
+    """A name that leaves room for what is added to it; a file system takes 255 bytes."""
+    data = os.fsencode(name)
+    if len(data) <= LONGEST_NAME:
+        return name
+    start = data[:LONGEST_NAME - 9].decode("utf-8", "ignore")
+    return f"{start}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
-def _free_names(out: Path, stem: str, taken: set[tuple[int, int]]) -> tuple[Path, Path]:
-    """Where a face and its comparison go: under the stem, or under the stem and the first number from 2 on
-    that is free.
-    """
-    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
-    targets = ((out / f"{name}.png", out / f"{name}-compared.png") for name in names)
-    return next(
-        pair for pair in targets if not any(path.exists() and _place(path) in taken for path in pair)
-    )
+def _made_of(base: Path) -> list[Path]:
+    """Files that are there and that a picture of this base may be written to."""
+    names = [f"{base.name}.png", *(f"{base.name}-{kind}.png" for kind in ("compared", "pasted"))]
+    there = [base.with_name(name) for name in names if base.with_name(name).exists()]
+    return there + list(base.parent.glob(f"{_literal(base.name)}-face*.png"))
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern that is nothing but the name."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _place(path: Path) -> tuple[int, int]:
     """What a file is on its disk, whatever name or link leads to it."""
     facts = path.stat()
     return facts.st_dev, facts.st_ino
+
+
+class Recovery:
+    """A method's pictures: ``rows`` does them. ``weights`` is the hash of what the method was made of."""
+
+    def __init__(
+        self, method: Recoverer, out: Path, wishes: Wishes, *, weights: str = "", device: str = "cpu"
+    ) -> None:
+        self.method, self.out, self.wishes, self.device = method, out, wishes, device
+        self.made_with = hashlib.sha256(f"{weights} {wishes}".encode()).hexdigest()[:12]
+        exact_float32(device)
+
+    def rows(self, jobs: Sequence[Job]) -> Iterator[list[Row]]:
+        """The rows of each picture, in order, as they are done; ``recovered.csv`` has them at the end, and
+        while they are made all that are done.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        before = {
+            file: list(rows)
+            for file, rows in _by_file(read_rows(self.out)).items()
+            if all(row.face and (self.out / row.face).is_file() for row in rows)
+        }
+        done: dict[str, list[Row]] = {}
+        at_once = PICTURES_AT_ONCE * (default_workers() or 1)
+        for start in range(0, len(jobs), at_once):
+            batch = jobs[start:start + at_once]
+            made = on_threads(lambda job: self._one(job, before.get(str(job.path), [])), batch)
+            for job, rows in zip(batch, made):
+                done[str(job.path)] = rows
+                yield rows
+            write_rows(self.out, chain.from_iterable((before | done).values()))
+
+    def _one(self, job: Job, before: list[Row]) -> list[Row]:
+        """A picture's rows: those of before where nothing has changed."""
+        try:
+            data = sys.stdin.buffer.read() if job.path == STREAM else read_bytes(job.path)
+            sha256 = hashlib.sha256(data).hexdigest()
+            if before and all((row.sha256, row.made_with) == (sha256, self.made_with) for row in before):
+                return before
+            picture = decode_picture(data)
+            framed = frame_faces(picture, self.wishes.crop, every=self.wishes.every)
+        except PictureError as error:
+            return [Row(str(job.path), note=f"Error: {error}")]
+
+        # faces of a picture together
+        stylized = np.stack([face.stylized for face in framed])
+        faces = recover(self.method, stylized, device=self.device, bfloat16=self.wishes.bfloat16)
+        numbers = [f"-face{number}" for number in range(1, len(framed) + 1)] if len(framed) > 1 else [""]
+        rows = [
+            replace(self._write(job, number, one, face), sha256=sha256, made_with=self.made_with)
+            for number, one, face in zip(numbers, framed, faces)
+        ]
+        if self.wishes.paste:
+            self._paste(job, picture, framed, faces)
+        return rows
+
+    def _write(self, job: Job, number: str, framed: Framed, face: np.ndarray) -> Row:
+        """One face's files; returns its row."""
+        path = job.base.with_name(f"{job.base.name}{number}.png")
+        write_whole(path, encode_png(shown(face)))
+        if self.wishes.compare:
+            both = tile([[shown(framed.stylized), shown(face)]])
+            write_whole(path.with_name(f"{path.stem}-compared.png"), encode_png(both))
+        row = Row(str(job.path), path.relative_to(self.out).as_posix(), note=framed.note)
+        if framed.box_px is None or framed.angle_deg is None:
+            return row
+        left, top, right, bottom = (f"{value:.0f}" for value in framed.box_px)
+        return replace(
+            row, left=left, top=top, right=right, bottom=bottom,
+            probability=f"{framed.probability:.4f}", angle_deg=f"{framed.angle_deg:.1f}",
+        )
+
+    def _paste(self, job: Job, picture: np.ndarray, framed: Sequence[Framed], faces: np.ndarray) -> None:
+        """The picture with its recovered faces; none where no face was found, whose place is not known."""
+        placed = [(one.place, face) for one, face in zip(framed, faces) if one.place is not None]
+        if not placed:
+            return
+        for place, face in reversed(placed):   # the most central one on top
+            picture = put_back(picture, face, place)
+        write_whole(job.base.with_name(f"{job.base.name}-pasted.png"), encode_png(picture))
+
+
+def write_contact_sheet(out: Path, rows: Iterable[Row]) -> Path | None:
+    """The comparisons of a folder side by side, from the files of faces that have one; returns its path.
+
+    None for fewer than two. At most 200 are shown, spread over all.
+    """
+    compared = [(out / row.face).with_name(f"{Path(row.face).stem}-compared.png") for row in rows if row.face]
+    there = [path for path in compared if path.is_file()]
+    if len(there) < 2:
+        return None
+    chosen = np.unique(np.linspace(0, len(there) - 1, min(len(there), SHEET_FACES)).round().astype(int))
+    pictures = [read_picture(there[number])[::2, ::2] for number in chosen]
+    rows_of = [pictures[start:start + SHEET_COLUMNS] for start in range(0, len(pictures), SHEET_COLUMNS)]
+    write_whole(out / SHEET, encode_png(tile(rows_of)))
+    return out / SHEET
+
+
+def read_rows(out: Path) -> list[Row]:
+    """The lines of ``recovered.csv``; none where it is not there or of other columns."""
+    path = out / ROWS
+    if not path.is_file():
+        return []
+    columns = [field.name for field in fields(Row)]
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        return [Row(**row) for row in reader] if reader.fieldnames == columns else []
+
+
+def write_rows(out: Path, rows: Iterable[Row]) -> None:
+    """Write ``recovered.csv``."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_whole(out / ROWS, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.file, []).append(row)
+    return found

@@ -113,7 +113,7 @@ def recover_split(run: Run, task: Task, *, checkpoint: str = "last") -> Path:
 
     weights = NO_CHECKPOINT if part.use == "optimised" else run.sha256(checkpoint)
     facts = {"checkpoint_sha256": weights, "settings": json.dumps(run.info["config"], sort_keys=True)}
-    folder = run.root / "recovered" / task.data.root.name / task.condition
+    folder = run.work / "recovered" / task.data.root.name / task.condition
     return _recover_shards(_Source(part, build, facts), task, folder)
 
 

@@ -51,9 +51,13 @@ def load_trained(
     steps = int(state["steps"])
     try:
         method = part.declared.build(config, Setup(device, steps, seed, training=training))
-        method.restore(state["method"])
-        if state["averaged"] and method.network is not None:
-            method.network.load_state_dict(state["ema"])
+        if "weights" in state:   # shipped: the recovering network alone
+            assert method.network is not None
+            method.network.load_state_dict(state["weights"])
+        else:
+            method.restore(state["method"])
+            if state["averaged"] and method.network is not None:
+                method.network.load_state_dict(state["ema"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(

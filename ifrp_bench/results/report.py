@@ -263,7 +263,7 @@ def _provenance(
                 "recogniser",
                 (
                     f"{facts['recogniser']}, sha256 {facts.get('recogniser_sha256', '')[:16]}...; chance of a"
-                    f" top-5 hit {500 / people:.1f} %"
+                    f" top-5 hit {min(100.0, 500 / people):.1f} %"
                 ),
             )
         )

@@ -89,7 +89,9 @@ def open_celeba(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> Cele
     identity = {name: int(number) for name, number in _pairs(root / "identity_CelebA.txt")}
     partition = dict(_pairs(root / "list_eval_partition.txt"))
     excluded = (
-        _with_attributes(root / "list_attr_celeba.txt", exclude_attributes) if exclude_attributes else {}
+        _with_attributes(root / "list_attr_celeba.txt", exclude_attributes, set(partition))
+        if exclude_attributes
+        else {}
     )
     _check_template(root / "list_landmarks_align_celeba.txt")
     faces, skipped = [], []
@@ -105,11 +107,20 @@ def open_celeba(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> Cele
             )
         else:
             faces.append(Face(name, identity[name], PARTITIONS[partition[name]]))
+    unlisted = sorted(identity.keys() - partition.keys())
+    if unlisted:   # the list was cut short
+        lacks = f"it lacks {len(unlisted)} pictures of identity_CelebA.txt ({unlisted[0]}, ...)"
+        raise InputError(f"{root / 'list_eval_partition.txt'}: {lacks}; download it again")
     return CelebAFaces(root, faces, skipped, archive)
 
 
 def _pictures(root: Path) -> tuple[Path, str] | None:
-    if (root / "img_align_celeba").is_dir():
+    folder = root / "img_align_celeba"
+    if folder.is_dir():
+        if (folder / folder.name).is_dir():   # as some mirrors pack it
+            raise InputError(
+                f"{folder / folder.name}: a folder within the folder; move its pictures up into {folder}"
+            )
         return None
     path = root / "img_align_celeba.zip"
     if not path.is_file():
@@ -128,7 +139,7 @@ def _pictures(root: Path) -> tuple[Path, str] | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()   # some editors mark their files
     except FileNotFoundError:
         raise InputError(f"{path}: missing; CelebA distributes it beside the pictures") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -152,16 +163,29 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise InputError(
             f"{path}: expected CelebA's list (a count, the column names, then one line a picture)"
         )
-    return lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
+    columns, rows = lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
+    if len(rows) != int(lines[0]):
+        raise InputError(
+            f"{path}: {len(rows)} pictures are listed, its first line says {int(lines[0])}; download it again"
+        )
+    return columns, rows
 
 
-def _with_attributes(path: Path, attributes: tuple[str, ...]) -> dict[str, str]:
-    """Pictures that have any of the attributes, each with those it has."""
+def _with_attributes(path: Path, attributes: tuple[str, ...], names: set[str]) -> dict[str, str]:
+    """Pictures that have any of the attributes, each with those it has; all of ``names`` are to be listed."""
     columns, rows = _table(path)
+    for number, row in enumerate(rows, 3):
+        if len(row) != len(columns) + 1:
+            wanted = f"the header has {len(columns)}"
+            raise InputError(f"{path}: line {number} has {len(row) - 1} values, {wanted}; download it again")
     unknown = [name for name in attributes if name not in columns]
     if unknown:
         raise InputError(f"{path}: no attribute {unknown[0]!r}; it has {', '.join(columns)}")
     chosen = [(name, columns.index(name) + 1) for name in attributes]
+    missing = sorted(names - {row[0] for row in rows})
+    if missing:
+        lacks = f"it lacks {len(missing)} pictures of the other lists ({missing[0]}, ...)"
+        raise InputError(f"{path}: {lacks}; download it again")
     having = {row[0]: ", ".join(name for name, index in chosen if row[index] == "1") for row in rows}
     return {name: having_names for name, having_names in having.items() if having_names}
 

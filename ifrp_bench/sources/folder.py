@@ -10,9 +10,10 @@ import csv
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 import cv2
@@ -20,12 +21,18 @@ import numpy as np
 from tqdm import tqdm
 
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import hold
 from ifrp_bench.ground.images import SUFFIXES, PictureError, decode_picture, read_bytes
 from ifrp_bench.ground.warp import TEMPLATE_PX, align_by_eyes, eyes_similarity
 from ifrp_bench.ground.workers import map_in_order
 from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
 
 OTHER_FACE_PX = 10.0   # a second look this far from the first, in the frame, is at somebody else
+# folders that hold what this project made: their previews and sheets are no photographs
+MADE_BY_US = ("dataset.json", "run.json", "results.json", "recovered.csv")
+# pictures that are not read; they are named as left out rather than passed over
+UNREAD_SUFFIXES = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg"}
+SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # under half of the frame's 38 px: the picture would be mostly invented by interpolation
 MIN_EYE_DISTANCE_PX = 16.0
 
@@ -115,7 +122,8 @@ def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
         raise InputError(
             f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person"
         )
-    files = list_photographs(root)
+    files = list_photographs(root, unread=True)
+    _check_people(root, files)
     if not files:
         raise InputError(f"{root}: no picture ({', '.join(sorted(SUFFIXES))}) in it or in its sub-folders")
     known = {found.file: found for found in read_landmarks(landmarks)}
@@ -132,22 +140,61 @@ def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
             found[line.file] = line
             if line is not known.get(line.file) and line != known.get(line.file):
                 cache.add(line)
+    for link in _linked_folders(root):
+        found[link] = Found(link, "", reason="a linked folder is not followed: copy it, or name it itself")
     return FolderFaces(root, found)
 
 
-def list_photographs(root: Path) -> list[str]:
-    """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it.
+def list_photographs(root: Path, *, unread: bool = False) -> list[str]:
+    """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it; with ``unread``
+    also those of formats that are not read.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over, and folders of data sets, runs and results.
     """
+    suffixes = SUFFIXES | (UNREAD_SUFFIXES if unread else set())
     files = []
     for folder, names, pictures in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
+        if Path(folder) != root and any(name in pictures for name in MADE_BY_US):
+            names.clear()
+            continue
         for picture in pictures:
             path = Path(folder, picture)
-            if not picture.startswith(".") and path.suffix.lower() in SUFFIXES:
+            if not picture.startswith(".") and path.suffix.lower() in suffixes:
                 files.append(path.relative_to(root).as_posix())
     return sorted(files)
+
+
+def _linked_folders(root: Path) -> list[str]:
+    """Links to folders, which are not followed: they may lead in a circle."""
+    found = []
+    for folder, names, _ in os.walk(root):
+        paths = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [path.relative_to(root).as_posix() for path in paths if path.is_symlink()]
+    return sorted(found)
+
+
+def _check_people(root: Path, files: Iterable[str]) -> None:
+    """Raises InputError where the folders that stand for people are the parts of a data set."""
+    parts = sorted({Path(file).parts[0] for file in files if len(Path(file).parts) == 2})
+    split = [name for name in parts if name.lower() in SPLIT_FOLDERS]
+    if split:
+        raise InputError(
+            f"{root}: {', '.join(split)} would be a person each, since a sub-folder is a person; expected"
+            f" {split[0]}/PERSON/PICTURE, or name {root / split[0]} itself if everyone is on one picture"
+        )
+
+
+def _one_person_each(found: dict[str, Found]) -> dict[str, Found]:
+    """A picture that lies under two people's names is taken once: whose it is, nobody knows."""
+    first: dict[str, str] = {}
+    for file, line in sorted(found.items()):
+        if line.reason or not line.sha256:
+            continue
+        other = first.setdefault(line.sha256, file)
+        if _person(other) != _person(file):
+            found[file] = replace(line, reason=f"the same picture as {other}, under another name")
+    return found
 
 
 def _name(file: str) -> str:
@@ -156,8 +203,14 @@ def _name(file: str) -> str:
 
 
 def _person(file: str) -> str:
-    """Who is on it: its folder, or, in a flat folder, the file itself."""
-    return str(Path(file).parent) if "/" in file else file
+    """Who is on it: its folder, or, in a flat folder, the file itself.
+
+    In a folder that is divided into train, test and the like, a person is the same one in each of them.
+    """
+    parts = Path(file).parts
+    if len(parts) > 2 and parts[0].lower() in SPLIT_FOLDERS:
+        parts = parts[1:]
+    return "/".join(parts[:-1]) or file
 
 
 _root = Path()
@@ -237,6 +290,9 @@ def read_landmarks(path: Path) -> list[Found]:
         return []
     columns = [field.name for field in fields(Found)]
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if not file.readline().endswith("\n"):   # killed before its first line was whole
+            return []
+        file.seek(0)
         rows = csv.reader(file)
         if next(rows, None) != columns:
             raise InputError(
@@ -253,14 +309,26 @@ def _parse(row: list[str]) -> Found:
 
 
 class _Appender:
-    """Adds lines to a landmarks file as they come, so that a killed run loses at most the last one."""
+    """Adds lines to a landmarks file as they come, so that a killed run loses at most the last one.
+
+    Opened when there is something to add: a search that finds everything known writes nothing. Raises
+    InputError while another search writes there.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.file: TextIO | None = None
 
     def __enter__(self) -> "_Appender":
+        return self
+
+    def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape")
+        if not hold(self.file):
+            raise InputError(
+                f"{self.path}: another search is writing there; wait for it, or name another --landmarks"
+            )
         self.file.seek(0)
         text = self.file.read()
         whole = text.rfind("\n") + 1
@@ -269,21 +337,25 @@ class _Appender:
         self.writer = csv.writer(self.file, lineterminator="\n")
         if not whole:
             self.writer.writerow(field.name for field in fields(Found))
-        return self
 
     def add(self, found: Found) -> None:
+        if self.file is None:
+            self._begin()
+        assert self.file
         self.writer.writerow(asdict(found).values())
         self.file.flush()
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        if self.file:
+            self.file.close()
 
 
 def _open(request: Request) -> FolderFaces:
     assert request.folder and request.landmarks
-    return open_folder(
+    found = open_folder(
         request.folder, landmarks=request.landmarks, workers=request.workers, quiet=request.quiet
     )
+    return FolderFaces(request.folder, _one_person_each(found.found))
 
 
 SOURCE = Source(_open, folder="a folder of photographs")

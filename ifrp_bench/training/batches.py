@@ -1,8 +1,9 @@
 """The batch of each step, as a function of (seed, step) alone, from a split that is resident in memory or on
 the device.
 
-Augmentation is chosen by the loop: mirrored pairs, and random colour maps of the stylized face, an option of
-this project without which a network reads an unseen style's palette as the face's colours.
+Augmentation is chosen by the loop: mirrored pairs; random colour maps of the stylized face, an option of this
+project without which a network reads an unseen style's palette as the face's colours; and stylizations of
+less than full strength, for portraits that are closer to a photograph than any style network's.
 """
 
 import math
@@ -17,6 +18,7 @@ from ifrp_bench.data.split import Split
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs
+from ifrp_bench.nets.stn import transform
 
 
 def steps_per_epoch(pairs: int, batch_size: int) -> int:
@@ -43,6 +45,7 @@ class Batches:
     colour_maps: float = 0.0
     rank: int = 0
     world: int = 1
+    strengths: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,6 +65,12 @@ class Batches:
             mirrored = torch.from_numpy(self._mine(draws.random(self._size) < 0.5)).to(stylized.device)
             stylized, real = _mirror(stylized, mirrored), _mirror(real, mirrored)
             warp = _mirror_warp(warp, mirrored)
+
+        # some stylizations are weaker than others, down to none
+        if self.strengths:
+            chosen, amounts = draws.random((2, self._size))
+            amounts = np.where(chosen < self.strengths, amounts, 0.0).astype(np.float32)
+            stylized = _weaker(stylized, real, warp, self._mine(amounts))
 
         # only the stylized face changes its colours: what the real one looks like must not follow from a
         # palette
@@ -154,6 +163,19 @@ def _map_colours(faces: Tensor, maps: np.ndarray) -> Tensor:
         0, 1
     )
     return mapped.reshape(n, h, w, 3).permute(0, 3, 1, 2)
+
+
+def _weaker(stylized: Tensor, real: Tensor, warp: Tensor, amounts: np.ndarray) -> Tensor:
+    """SFs mixed with their photographs, misaligned as they are, by amounts of 0 (none of it) to 1 (N,).
+
+    Where the photograph does not reach, the SF stays.
+    """
+    amount = torch.from_numpy(amounts).to(stylized.device)[:, None, None, None]
+    last = warp.new_tensor([0.0, 0.0, 1.0]).expand(len(warp), 1, 3)
+    misalign = torch.linalg.inv(torch.cat([warp, last], 1))[:, :2]   # SF coordinates to those of the RF
+    layer = transform(torch.cat([real, torch.ones_like(real[:, :1])], 1), misalign)
+    mixed = stylized * (1 - amount * layer[:, 3:]) + amount * layer[:, :3]
+    return mixed.contiguous(memory_format=torch.channels_last)
 
 
 def _mirror(faces: Tensor, mirrored: Tensor) -> Tensor:

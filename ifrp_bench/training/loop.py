@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.runs import Run, open_run, start_run
+from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.compiler import compiler
@@ -121,6 +122,7 @@ class _Training:
             loop.colour_maps,
             processes.rank,
             processes.world,
+            loop.strengths,
         )
         self.steps = loop.length(self.batches.steps_per_epoch)
 
@@ -136,6 +138,8 @@ class _Training:
             validation=self.validation.pairs(held),
         )
         self.method: Recoverer = declared.build(job.config, setup)
+        if loop.init and not run.has("last"):
+            _start_from(find_run(Path(loop.init)), self.method)
         self.averages = (
             Averages(self.method.network, loop.ema) if loop.ema and self.method.network is not None else None
         )
@@ -327,6 +331,13 @@ class _Training:
         if self.events:
             for name, value in facts.items():
                 self.events.add_scalar(name, value, self.step)
+
+
+def _start_from(run: Run, method: Recoverer) -> None:
+    """Give a method the weights that another run ended with. Raises InputError where they do not fit."""
+    if method.network is None:
+        raise InputError(f"init={run.root}: this method has no network that could start from weights")
+    method.network.load_state_dict(run.weights(method.network))
 
 
 def _events(run: Run) -> Any:

@@ -22,8 +22,9 @@ class Loop:
     epochs: NotNegative = 0.0
     steps: Size = 0
     batch_size: Count = 64   # [P]
-    mirror: bool = False   # pairs mirrored at random; an option of this project, as the next two
+    mirror: bool = False   # pairs mirrored at random; an option of this project, as the next three
     colour_maps: Share = 0.0   # share of stylized faces whose colours are mapped at random
+    strengths: Share = 0.0   # share that are mixed with their photograph, by random amounts; ours too
     ema: Decay = 0.0   # decay of averaged weights, e.g. 0.999; both are validated, the better kept as best
     validations: Count = 20   # in the whole run
     tensorboard: bool = False   # events beside log.jsonl; needs the extra tensorboard
@@ -31,6 +32,7 @@ class Loop:
     # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md)
     compile: str = "auto"
     seed: Seed = 0
+    init: str = ""   # a run or shipped weights to start from; empty: from random ones
 
     def __post_init__(self) -> None:
         if (self.epochs > 0) == (self.steps > 0):

@@ -14,7 +14,7 @@ from ifrp_bench.ground.images import read_picture
 from ifrp_bench.ground.warp import TEMPLATE_PX, WINDOW_PX, centre_window, framed_window
 from ifrp_bench.methods.ifrp.network import NETWORKS
 from ifrp_bench.nets.detector import find_faces
-from ifrp_bench.recovery.pictures import frame
+from ifrp_bench.recovery.faces import frame_faces
 from ifrp_bench.recovery.split import Task, recover_untrained
 from ifrp_bench.recovery.trained import load_trained, recover
 from tests.conftest import run, sets
@@ -120,11 +120,13 @@ def test_pictures_of_any_kind_are_recovered_and_bad_ones_named(trained, photogra
         noise,
         tmp_path / "missing.png",
         good,
+        "--compare",
         "--out",
         out,
         exit_code=1,
     )
-    assert {path.name for path in out.iterdir()} == {
+    made = {path.name for path in out.iterdir()} - {"recovered.csv", "contact-sheet.png"}
+    assert made == {
         f"{name}{kind}.png"
         for name in (good.stem, f"{good.stem}-2", "sketch", "noise")
         for kind in ("", "-compared")
@@ -143,10 +145,11 @@ def test_pictures_of_any_kind_are_recovered_and_bad_ones_named(trained, photogra
 def test_a_face_is_framed_as_in_the_data_set_but_not_turned(photographs):
     """Eyes land where CelebA's template has them, shrunk to the middle of the default tier's scales."""
     picture = read_picture(sorted(photographs.rglob("*.jpg"))[1])   # not turned
-    framed, note = frame(picture)
-    assert note == "face found"
+    framed, = frame_faces(picture)
+    assert framed.note == "face found"
     width, height = WINDOW_PX[2:]
-    shown = np.array(Image.fromarray(framed).resize((2 * width, 2 * height), Image.Resampling.BICUBIC))
+    face = Image.fromarray(framed.stylized)
+    shown = np.array(face.resize((2 * width, 2 * height), Image.Resampling.BICUBIC))
     eyes = find_faces(shown)[0].landmarks_px[:2] / 2
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     wanted = 0.9 * (TEMPLATE_PX[:2] - WINDOW_PX[:2] - middle) + middle
@@ -177,8 +180,8 @@ def test_the_middle_window_is_the_largest_of_the_right_shape():
 def test_whole_pictures_are_taken_as_they_are(trained, tiny, tmp_path):
     shard = read_shard(open_dataset(tiny).shards("test")[0])
     Image.fromarray(shard.stylized[0]).save(tmp_path / "sf.png")
-    framed, _ = frame(read_picture(tmp_path / "sf.png"), "none")
-    assert np.array_equal(framed, shard.stylized[0])
+    framed, = frame_faces(read_picture(tmp_path / "sf.png"), "none")
+    assert np.array_equal(framed.stylized, shard.stylized[0])
 
 
 def test_bfloat16_is_within_a_few_grey_levels(trained, tiny):
@@ -200,9 +203,10 @@ def test_pictures_that_are_given_are_not_written_over(trained, tmp_path):
         Image.new("RGB", (128, 128), colour).save(tmp_path / f"{name}.png")
     (tmp_path / "linked.png").symlink_to(tmp_path / "other.png")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    run("destylize", trained, *before, "--crop", "none", "--out", tmp_path)
+    run("destylize", trained, *before, "--crop", "none", "--compare", "--out", tmp_path)
     assert {path: path.read_bytes() for path in before} == before
-    assert len(list(tmp_path.iterdir())) == 3 * len(before)   # each its face and its comparison
+    # each its face and its comparison, the rows and the sheet
+    assert len(list(tmp_path.iterdir())) == 3 * len(before) + 2
 
 
 def test_options_that_would_be_ignored_are_refused(trained, tmp_path):

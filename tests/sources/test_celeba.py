@@ -48,6 +48,39 @@ def test_attributes_filter_and_are_named(celeba):
         open_celeba(celeba, exclude_attributes=("Hat",))
 
 
+def test_a_list_that_ends_early_is_refused(celeba, tmp_path):
+    """Or faces that it does not name would pass a filter, or be left out, without a word."""
+    whole = (celeba / "list_attr_celeba.txt").read_text()
+    cut = {
+        "no more lines": ("\n".join(whole.splitlines()[:8]), "6 pictures are listed, its first line says 12"),
+        "half a line": (whole[:-4], "line 14 has 1 values, the header has 2"),
+        "another count": (
+            "\n".join(["11", *whole.splitlines()[1:-1]]), r"lacks 1 pictures of the other lists \(000012.jpg"
+        ),
+    }
+    for number, (text, message) in enumerate(cut.values()):
+        root = damaged(celeba, tmp_path / str(number), "list_attr_celeba.txt", text)
+        with pytest.raises(InputError, match=message):
+            open_celeba(root, exclude_attributes=("Eyeglasses",))
+    partition = (celeba / "list_eval_partition.txt").read_text().splitlines()[:-2]
+    with pytest.raises(InputError, match="lacks 2 pictures of identity_CelebA.txt"):
+        open_celeba(damaged(celeba, tmp_path / "p", "list_eval_partition.txt", "\n".join(partition)))
+
+
+def test_a_mark_that_an_editor_left_is_read_over(celeba, tmp_path):
+    text = (celeba / "identity_CelebA.txt").read_text()
+    assert len(open_celeba(damaged(celeba, tmp_path, "identity_CelebA.txt", "\ufeff" + text)).faces()) == 12
+
+
+def test_a_folder_within_the_folder_is_named(celeba, tmp_path):
+    root = damaged(celeba, tmp_path, "identity_CelebA.txt", (celeba / "identity_CelebA.txt").read_text())
+    (root / "img_align_celeba").rename(root / "inner")
+    (root / "img_align_celeba").mkdir()
+    (root / "inner").rename(root / "img_align_celeba" / "img_align_celeba")
+    with pytest.raises(InputError, match="img_align_celeba/img_align_celeba: a folder within the folder"):
+        open_celeba(root)
+
+
 def damaged(celeba, tmp_path, name, text):
     root = tmp_path / "celeba"
     shutil.copytree(celeba, root)

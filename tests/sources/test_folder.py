@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ifrp_bench.data.pairs import open_faces
+from ifrp_bench.data.recipe import load_recipe
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.warp import TEMPLATE_PX
 from ifrp_bench.nets.detector import find_faces
@@ -78,10 +80,10 @@ def test_the_most_central_of_several_faces_is_taken_and_noted(frames, tmp_path):
 
 def test_bad_files_end_in_skipped_with_their_reason_and_good_ones_are_all_there(photographs, tmp_path):
     root = tmp_path / "photos"
-    good = sorted(photographs.rglob("*.jpg"))[0]
-    for name in ("with space", "Ångström_日本"):
+    good, other = sorted(photographs.rglob("*.jpg"))[:2]
+    for name, picture in (("with space", good), ("Ångström_日本", other)):
         (root / name).mkdir(parents=True)
-        shutil.copy(good, root / name / "ünï code.jpg")
+        shutil.copy(picture, root / name / "ünï code.jpg")
     bad = root / "bad"
     bad.mkdir()
     (bad / "truncated.jpg").write_bytes(good.read_bytes()[:3000])
@@ -141,3 +143,103 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(InputError, match="not a landmarks file"):
         open_folder(tmp_path, landmarks=tmp_path / "l.csv")
+
+
+def photos(photographs, root, *names):
+    """A folder of photographs of the fixture's people under other names."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sorted(photographs.rglob("*.jpg"))[number], root / name)
+    return root
+
+
+def test_a_cache_that_was_killed_before_its_first_line_is_new(photographs, tmp_path):
+    root = photos(photographs, tmp_path / "photos", "a/1.jpg")
+    for text in ("", "file,sha25"):
+        (tmp_path / "landmarks.csv").write_text(text)
+        assert len(open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True).faces()) == 1
+        assert len((tmp_path / "landmarks.csv").read_text().splitlines()) == 2
+
+
+def test_what_is_known_is_read_without_writing(photographs, tmp_path):
+    root, cache = photos(photographs, tmp_path / "photos", "a/1.jpg"), tmp_path / "cache" / "landmarks.csv"
+    open_folder(root, landmarks=cache, quiet=True)
+    before = cache.stat().st_mtime_ns
+    cache.chmod(0o444)
+    cache.parent.chmod(0o555)
+    try:
+        open_folder(root, landmarks=cache, quiet=True)
+    finally:
+        cache.parent.chmod(0o755)
+    assert cache.stat().st_mtime_ns == before
+
+
+def test_two_searches_do_not_write_into_one_cache(photographs, tmp_path):
+    import fcntl
+
+    root, cache = photos(photographs, tmp_path / "photos", "a/1.jpg"), tmp_path / "landmarks.csv"
+    with cache.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another search is writing there"):
+            open_folder(root, landmarks=cache, quiet=True)
+
+
+def test_a_file_system_without_locks_is_said_and_used(photographs, tmp_path, monkeypatch, capsys):
+    import errno
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    root = photos(photographs, tmp_path / "photos", "a/1.jpg")
+    assert open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True).faces()
+    assert "no locks on this file system" in capsys.readouterr().err
+
+
+def test_what_this_project_made_is_no_photograph(photographs, tmp_path):
+    root = photos(photographs, tmp_path, "a/1.jpg", "data/photos/preview.jpg", "runs/x/pictures/step.jpg")
+    (root / "data" / "photos" / "dataset.json").touch()
+    (root / "runs" / "x" / "run.json").touch()
+    source = open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+    assert [face.name for face in source.faces()] == ["a/1.jpg"] and not source.skipped()
+
+
+def test_links_and_formats_that_are_not_read_are_named(photographs, tmp_path):
+    root = photos(photographs, tmp_path / "photos", "a/1.jfif", "b/1.avif")
+    (root / "b" / "1.avif").write_bytes(b"\0\0\0\x1cftypavif")
+    photos(photographs, tmp_path / "elsewhere", "1.jpg")
+    (root / "c").symlink_to(tmp_path / "elsewhere")
+    source = open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+    assert [face.name for face in source.faces()] == ["a/1.jfif"]   # a JPEG by another name
+    reasons = {entry.name: entry.reason for entry in source.skipped()}
+    assert reasons.keys() == {"b/1.avif", "c"} and "not followed" in reasons["c"]
+
+
+def test_a_person_is_one_in_train_and_test(photographs, tmp_path):
+    root = photos(photographs, tmp_path / "photos", "train/zoe/1.jpg", "test/zoe/1.jpg", "test/ann/1.jpg")
+    source = open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+    people = {face.name: face.identity for face in source.faces()}
+    assert people["train/zoe/1.jpg"] == people["test/zoe/1.jpg"] != people["test/ann/1.jpg"]
+
+
+def test_parts_of_a_data_set_are_not_people(photographs, tmp_path):
+    root = photos(photographs, tmp_path / "photos", "train/1.jpg", "test/2.jpg")
+    with pytest.raises(InputError, match="test, train would be a person each"):
+        open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+
+
+def test_one_picture_under_two_names_is_taken_once(photographs, tmp_path):
+    root = photos(photographs, tmp_path / "photos", "ann/1.jpg")
+    (root / "bob").mkdir()
+    shutil.copy(root / "ann" / "1.jpg", root / "bob" / "7.jpg")
+    recipe = load_recipe("photos")
+    where = {"landmarks": tmp_path / "landmarks.csv", "workers": 0, "device": "cpu", "quiet": True}
+    source = open_faces(recipe, root, **where)
+    assert [face.name for face in source.faces()] == ["ann/1.jpg"]
+    assert source.skipped()[0].reason == "the same picture as ann/1.jpg, under another name"
+
+
+def test_a_strip_in_which_no_face_has_room_is_left_out(tmp_path):
+    Image.new("RGB", (40000, 16), "grey").save(tmp_path / "strip.png")
+    source = open_folder(tmp_path, landmarks=tmp_path / "landmarks.csv", quiet=True)
+    assert [entry.reason for entry in source.skipped()] == ["no face found"]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ifrp_bench.data.format import ShardError, open_dataset
 from ifrp_bench.data.split import load_split
+from ifrp_bench.nets.stn import transform
 from ifrp_bench.training.batches import Batches, draw_colour_maps, hue_and_saturation
 
 
@@ -69,6 +70,22 @@ def test_mirroring_mirrors_both_faces_of_a_pair(split):
         assert torch.equal(
             mirrored.stylized[number], plain.stylized[number].flip(2) if was else plain.stylized[number]
         )
+
+
+def test_weaker_stylizations_lie_between_the_stylized_face_and_its_photograph(split):
+    plain, weaker = Batches(split, 18, 0).at(0), Batches(split, 18, 0, strengths=0.5).at(0)
+    apart = (weaker.stylized - plain.stylized).abs().amax((1, 2, 3))
+    unchanged = apart == 0
+    assert 2 < int(unchanged.sum()) < 16 and torch.equal(plain.real, weaker.real)
+
+    # upright, where the photograph reaches, every one of them is nearer to the real face
+    def upright(pairs):
+        return transform(pairs.stylized, pairs.warp)[:, :, 24:104, 24:104]
+
+    real = plain.real[:, :, 24:104, 24:104]
+    far, near = ((upright(pairs) - real).abs().mean((1, 2, 3)) for pairs in (plain, weaker))
+    assert bool((near[~unchanged] < far[~unchanged]).all())
+    assert float((near / far)[~unchanged].min()) < 0.5
 
 
 def test_colour_maps_leave_real_faces_and_the_given_share_alone(split):

@@ -15,7 +15,7 @@ from ifrp_bench.data.runs import open_run, start_run
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
-from ifrp_bench.training import loop, timing
+from ifrp_bench.training import loop
 from tests.conftest import run, sets
 
 SHORT = (
@@ -341,22 +341,27 @@ def test_a_file_of_ones_own_that_is_wrong_says_where(tiny, tmp_path, text, word)
     assert word in printed and str(path) in printed
 
 
-def test_the_demo_trains_what_this_machine_does_in_its_minutes(tiny, tmp_path, monkeypatch):
-    from ifrp_bench.cli.project import demo_method
+def test_a_finished_run_without_its_log_is_said(tiny, tmp_path):
+    words = ("train", "--method", "srn", "--data", tiny, "--out", tmp_path, "--preset", "smoke", "--quiet")
+    settings = sets(steps=1, batch_size=2, validations=1)
+    run(*words, *settings)
+    (tmp_path / "log.jsonl").unlink()
+    assert "its log is gone" in run(*words, *settings)
 
-    monkeypatch.setattr(timing, "time_training", lambda *_, **__: timing.Timing(0.5, 0.0, 1100, 2))
-    assert demo_method((), 600, tiny, tmp_path / "run", "cpu") == "ifrp"
-    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "pix2pix"
-    run(
-        "train",
-        "--data",
-        tiny,
-        "--out",
-        tmp_path / "run",
-        *sets(steps=2, batch_size=2),
-        "--quiet",
-    )
-    assert demo_method((), 500, tiny, tmp_path / "run", "cpu") == "ifrp"   # one that is begun is gone on with
+
+def test_the_demo_shows_what_a_training_learns_by_when(tiny, tmp_path, capsys):
+    from ifrp_bench.cli.project import DEMO_VALIDATIONS, learn
+
+    settings = ("batch_size=2", f"steps={DEMO_VALIDATIONS}", "ema=0")
+    learn(tiny, tmp_path / "run", settings, 0.1, "cpu", True)
+    printed = capsys.readouterr().out
+    points = [line for line in printed.splitlines() if line.endswith(" dB") and line.startswith("  ")]
+    assert len(points) == DEMO_VALIDATIONS and "the mean face" in printed
+
+    # begun, it keeps its length, whatever the minutes are
+    learn(tiny, tmp_path / "run", ("batch_size=2", "ema=0"), 60.0, "cpu", True)
+    assert open_run(tmp_path / "run").finished()
+    assert capsys.readouterr().out == printed
 
 
 def test_an_estimate_counts_every_stage_of_a_method_that_grows():

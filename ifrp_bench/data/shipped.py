@@ -1,0 +1,165 @@
+"""Trained weights that come with the package, each usable wherever a run is.
+
+A folder of ``ifrp_bench/weights/`` is a name: ``card.toml`` (method and settings, data, length, machine,
+commands, scores, limits, licence, the tensors' sha256), ``net.safetensors`` (float16; the recovering network
+alone) and ``people.npy`` (hashes of whom it was trained on). ``making/weights.py`` makes them of a run.
+Nothing is unpickled.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ifrp_bench.data.exchange import SOURCE as PAIRS
+from ifrp_bench.data.format import Dataset, read_manifest
+from ifrp_bench.data.runs import Run, RunError, open_run
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import PACKAGE
+from ifrp_bench.ground.images import SUFFIXES
+from ifrp_bench.ground.weights import load_state
+
+DEFAULT = "portraits"   # what `destylize` takes where no run is named
+FOLDER = PACKAGE / "weights"
+
+
+@dataclass(frozen=True)
+class Shipped(Run):
+    """Weights of the package as a run: ``root`` is their folder, which is only read; ``info`` their card."""
+
+    @property
+    def work(self) -> Path:
+        """Where what is made with them is kept: not inside of the package."""
+        return Path("runs") / "shipped" / self.root.name
+
+    def has(self, name: str) -> bool:
+        """They are the end of a training, and its best."""
+        return True
+
+    def sha256(self, name: str) -> str:
+        """Of the tensors, whichever checkpoint is named."""
+        return str(self.info["net"]["sha256"])
+
+    def progress(self, name: str) -> tuple[int, int]:
+        """The last step of a finished training."""
+        steps = int(self.info["training"]["steps"])
+        return steps, steps
+
+    def load(self, name: str) -> dict[str, Any]:
+        """The recovering network's weights in float32; what training needs besides is not shipped."""
+        step, steps = self.progress(name)
+        return {"step": step, "steps": steps, "weights": self._weights}
+
+    def weights(self, network: nn.Module) -> dict[str, Tensor]:
+        """The weights, in float32. Raises RunError for a network of another shape."""
+        wanted = {name: value.shape for name, value in network.state_dict().items()}
+        if {name: value.shape for name, value in self._weights.items()} != wanted:
+            raise RunError(f"{self.root.name}: weights of {self.method}, which do not fit this network")
+        return self._weights
+
+    @cached_property
+    def _weights(self) -> dict[str, Tensor]:
+        state = load_state(self.root / "net.safetensors", sha256=self.sha256("last"))
+        # whole numbers (counters of batch normalisation) stay whole
+        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+    @cached_property
+    def people(self) -> np.ndarray:
+        """Hashes of whom they were trained on, uint64, sorted."""
+        return np.load(self.root / "people.npy", allow_pickle=False)   # type: ignore[no-any-return]
+
+    def knows(self, people: Iterable[str]) -> list[str]:
+        """Those of the people, named as ``people_of`` names them, whom they were trained on."""
+        trained_on = set(self.people.tolist())
+        return [name for name in sorted(people) if _hash(name) in trained_on]
+
+
+def shipped_names() -> list[str]:
+    """What there is."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/card.toml"))
+
+
+def open_shipped(name: str) -> Shipped:
+    """The weights of this name. Raises RunError for a name or a card that there is not."""
+    root = FOLDER / name
+    if name not in shipped_names():
+        raise RunError(f"{name}: none of the weights that come with ifrp-bench: {', '.join(shipped_names())}")
+    try:
+        card = tomllib.loads((root / "card.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{root}/card.toml: not readable: {error}; install ifrp-bench again") from None
+    return Shipped(root, card)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a name is meant as a run rather than as a picture or a folder of pictures."""
+    if path.exists() or str(path) == "-":
+        return (path / "run.json").is_file()
+    return path.suffix.lower() not in SUFFIXES   # shipped weights, or a run that is not there
+
+
+def find_run(run: Path) -> Run:
+    """A run's folder, or shipped weights by their name.
+
+    Raises RunError for what is neither.
+    """
+    if str(run) in shipped_names() and not (run / "run.json").is_file():
+        return open_shipped(str(run))
+    if not run.exists() and run.name == str(run):
+        there = ", ".join(shipped_names())
+        raise RunError(f"{run}: no such folder of a run, and none of the weights that are shipped: {there}")
+    return open_run(run)
+
+
+def check_unseen(run: Run, data: Dataset, split: str = "test") -> None:
+    """Raises InputError where a run cannot be tested on a split because of people that it was trained on.
+
+    A run is tested on the data set that it was trained on, or on one without a training split; shipped
+    weights on any whose people they have not seen.
+    """
+    if not isinstance(run, Shipped):
+        if run.info["data_sha256"] != data.sha256 and data.pairs("train"):
+            there = f"{run.info.get('data')}, {run.info['data_sha256'][:12]}..."
+            raise InputError(
+                f"{run.root}: trained on another data set ({there}) than {data.root}"
+                f" ({data.sha256[:12]}...), so people it is tested on may have been trained on; evaluate it"
+                " on its own, or train it again"
+            )
+        return
+    people = people_of(data, split)
+    known = run.knows(people)
+    if known:
+        some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
+        raise InputError(
+            f"{run.root.name}: {len(known)} of the {len(people)} people in the {split} split of {data.root}"
+            f" were trained on ({some}), so its scores would say nothing; take a data set of others, or train"
+            " on this one's own training split"
+        )
+
+
+def people_of(data: Dataset, split: str) -> set[str]:
+    """Who is in a split: the folder that a photograph lies in, or else its name.
+
+    Rendered people are told apart by the seed that they were drawn with.
+    """
+    recipe = data.info["recipe"]
+    rendered = not data.info["faces"] and recipe["source"] != PAIRS
+    drawn = f"{recipe['source']} {recipe['seed']}: " if rendered else ""
+    names = {row["face"] for row in read_manifest(data.root) if row["split"] == split}
+    return {drawn + (name.rpartition("/")[0] or name) for name in names}
+
+
+def hashes_of(people: Iterable[str]) -> np.ndarray:
+    """Sorted uint64 hashes of people as ``people_of`` names them: enough to know one again, not to list them.
+    """
+    return np.array(sorted(_hash(name) for name in people), dtype=np.uint64)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

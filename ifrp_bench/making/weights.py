@@ -1,0 +1,196 @@
+"""Makes the shipped weights of a finished run.
+
+    python -m ifrp_bench.making.weights runs/lfw/align-restore --data data/lfw --name align-restore \
+        --title "..." --results results/lfw --limits "..."
+
+It writes ``ifrp_bench/weights/NAME/`` as ``data/shipped.py`` reads it. What the card says is taken from the
+run's and the data set's own files; scores, with intervals over people, from a results folder in which the run
+stands. A run that started from another's weights was trained on that one's people too: name that one's data
+set with ``--also``; shipped weights say it themselves.
+"""
+
+import io
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from ifrp_bench import parts
+from ifrp_bench.data.format import Dataset, open_dataset
+from ifrp_bench.data.runs import Run
+from ifrp_bench.data.shipped import FOLDER, Shipped, find_run, hashes_of, people_of
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import sha256_of, write_whole
+from ifrp_bench.ground.settings import settings_of
+from ifrp_bench.ground.weights import save_state
+from ifrp_bench.methods import Setup
+
+SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
+RESAMPLES = 1000   # of the people, for an interval
+
+
+def scores_of(results: Path, run: Run) -> dict[str, Any]:
+    """Means of a run's rows in a results folder and their 95 % intervals over people, by condition and group
+    of styles.
+    """
+    frame = pd.read_csv(results / "scores.csv")
+    frame = frame[frame["run"] == run.root.name]
+    if "rank" in frame:
+        frame = frame.assign(rank1=frame["rank"] == 1)
+    if frame.empty:
+        raise InputError(f"{results}: no row of a run called {run.root.name}; evaluate it first")
+    found: dict[str, Any] = {
+        "people": int(frame["identity"].nunique()),
+        "recogniser": str(frame["recogniser"].iloc[0]),
+        "data_sha256": str(frame["data_sha256"].iloc[0]),
+    }
+    for (condition, seen), rows in frame.groupby(["condition", "seen"]):
+        found[f"{condition}_{'seen' if seen else 'unseen'}"] = {
+            column: _with_interval(rows, column) for column in SCORES if column in rows
+        }
+    return found
+
+
+def _with_interval(rows: pd.DataFrame, column: str) -> list[float]:
+    """Mean, and the bounds of its 95 % bootstrap interval over people."""
+    people = rows.groupby("identity")[column].mean().to_numpy()
+    draws = np.random.default_rng(0).integers(0, len(people), (RESAMPLES, len(people)))
+    low, high = np.percentile(people[draws].mean(1), [2.5, 97.5])
+    return [round(float(value), 4) for value in (people.mean(), low, high)]
+
+
+def ship(
+    run: Run, data: Path, name: str, *, title: str, limits: str, results: Path | None = None,
+    also: tuple[Path, ...] = (), out: Path = FOLDER,
+) -> Path:
+    """Write the weights' folder; returns it. Raises InputError for a run that is not finished or of another
+    data set, or that started from a run whose data set is not named.
+    """
+    dataset = open_dataset(data)
+    if not run.finished():
+        raise InputError(f"{run.root}: the training is not at its end; go on with it first")
+    if run.summary()["best_db"] is None:
+        raise InputError(f"{run.root}: its log is gone, and with it what the card would say")
+    if run.info["data_sha256"] != dataset.sha256:
+        raise InputError(f"{run.root}: not trained on {data}")
+
+    # the recovering network alone, halves of floats
+    part = parts.trainable(run.method)
+    config: Any = settings_of(part.declared.config, run.info["config"], str(run.root))
+    network = part.declared.build(config, Setup()).network
+    assert network is not None, f"{run.method} has no network"
+    weights = run.weights(network)
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    folder = out / name
+    save_state(folder / "net.safetensors", halves)
+
+    # whom it was trained on, and whom what it started from was
+    people = _people(run, [dataset, *map(open_dataset, also)])
+    buffer = io.BytesIO()
+    np.save(buffer, people, allow_pickle=False)
+    write_whole(folder / "people.npy", buffer.getvalue())
+
+    # the card
+    summary, counts = run.summary(), dataset.info["counts"]["train"]
+    card = {
+        "title": title,
+        "method": run.method,
+        "limits": limits,
+        "licence": "MIT",
+        "net": {
+            "sha256": sha256_of(folder / "net.safetensors"),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "dtype": "float16",
+        },
+        "data": {
+            "name": dataset.root.name,
+            "sha256": dataset.sha256,
+            "recipe": {key: value for key, value in dataset.info["recipe"].items() if value is not None},
+            "faces": counts["faces"],
+            "pairs": counts["pairs"],
+            "people": len(people),
+        },
+        "training": {
+            "steps": summary["step"],
+            "hours": round(summary["seconds"] / 3600, 2),
+            "machine": run.info["machine"],
+            "command": _command(run),
+            "val_psnr_db": round(summary["best_db"], 2),
+        },
+        "config": run.info["config"],
+        "loop": run.info["loop"] | {"init": _init(run)},
+    }
+    if results:
+        card["scores"] = scores_of(results, run)
+    text = tomli_w.dumps(card)
+    tomllib.loads(text)
+    write_whole(folder / "card.toml", text.encode())
+    return folder
+
+
+def _people(run: Run, datasets: Sequence[Dataset]) -> np.ndarray:
+    """Hashes of everybody whom a run, and what it started from, was trained on."""
+    people = hashes_of(set().union(*(people_of(data, "train") for data in datasets)))
+    start = run.info["loop"].get("init")
+    if not start:
+        return people
+    before = find_run(Path(start))
+    if isinstance(before, Shipped):
+        return np.union1d(people, before.people)
+    if before.info["data_sha256"] not in [data.sha256 for data in datasets]:
+        trained_on = before.info["data"]
+        raise InputError(
+            f"{run.root}: started from {start}, trained on {trained_on}: name that data set with --also"
+        )
+    return people
+
+
+def _init(run: Run) -> str:
+    """What it started from, by its name alone."""
+    start = run.info["loop"].get("init", "")
+    return Path(start).name if start else ""
+
+
+def _command(run: Run) -> str:
+    """The command that trains it, with every setting that is not its default."""
+    part = parts.trainable(run.method)
+    defaults: dict[str, Any] = vars(part.declared.config())
+    changed = {key: value for key, value in run.info["config"].items() if defaults.get(key) != value}
+    kept = ("epochs", "steps", "batch_size", "mirror", "colour_maps", "strengths", "ema", "init")
+    loop = run.info["loop"] | {"init": _init(run)}
+    changed |= {key: loop[key] for key in kept if loop.get(key)}
+    settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed.items())
+    seed = run.info["loop"]["seed"]
+    return f"ifrp-bench train --method {run.method} --data data/{run.info['data']} --seed {seed} {settings}"
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--name", required=True)
+@click.option("--title", required=True)
+@click.option("--limits", required=True)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--also", multiple=True, type=click.Path(path_type=Path, file_okay=False))
+def main(
+    run: Path, data: Path, name: str, title: str, limits: str, results: Path | None, also: tuple[Path, ...]
+) -> None:
+    """Make shipped weights of a run."""
+    folder = ship(
+        find_run(run), data, name,
+        title=title, limits=limits, results=results, also=also,
+    )
+    click.echo(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""Align, then restore: a method of this project. One network finds the misalignment, undoes it once, restores
+the face place by place.
+
+The paper's network squeezes a turned face through 2x2 places, its baselines need an upright one. Here an
+aligner reads the picture small, with its mean and contrast taken out, so that an unseen palette does not
+matter to it; the picture is resampled once; a residual network at 32x32, 16x16 and 8x8 with a global context
+restores it. Marks: [O] option of this project, measured in ``docs/results.md`` where it says so.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.settings import NotNegative, Positive, Share
+from ifrp_bench.methods import Learner, Method, Pairs, Setup, Stage
+from ifrp_bench.nets.identity import open_identity
+from ifrp_bench.nets.stn import IDENTITY, frame_maps, misplacement, transform
+
+ALIGNER_WIDTHS = (32, 64, 96, 96)   # channels of its halvings, from 64x64 to 4x4
+WIDTHS = (64, 144, 288)   # channels at 32x32, 16x16 and 8x8
+DETAIL = 16   # channels at 64x64 that pass the trunk by
+TAIL = 24   # channels at 64x64 before the colours
+HEADS = 6   # of the attention at 8x8
+WARM_UP = 50   # steps
+LEAST_RATE = 0.02   # of the learning rate, at the first step
+JITTER_OF_SHIFTS = 1.5   # against that of the other entries of a map
+EPS = 1e-5   # added to variances
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the method is trained with. All of it is ours [O]."""
+
+    learning_rate: Positive = 2e-3   # warmed up over 50 steps, then along a cosine to 0
+    weight_decay: NotNegative = 1e-4
+    pixel_weight: NotNegative = 1.0   # of the mean absolute difference
+    squared_weight: NotNegative = 2.0   # of the mean squared difference
+    align_weight: NotNegative = 1.0   # of the distance between the map found and the stored one
+    features: str = "builtin"   # which perceptual features (nets/identity.py) the feature term compares
+    feature_weight: NotNegative = 0.1   # of their relative squared difference, on half of each batch
+    features_from: Share = 0.4   # the part of the training from which it counts: it costs a sixth of a step
+    jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides
+    # the part of the training from which the restorer sees SFs undone by the network's own map
+    own_from: Share = 0.2
+    own_until: Share = 0.5   # and the part from which it sees no others
+
+    def __post_init__(self) -> None:
+        """Raises InputError for parts of a training that are out of order."""
+        if not 0 <= self.own_from < self.own_until <= 1:
+            raise InputError(
+                f"own_from {self.own_from} and own_until {self.own_until}: two parts of a training, in order"
+            )
+
+
+OURS = {"mirror": True, "colour_maps": 0.5}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"epochs": 60, "batch_size": 64, "ema": 0.999} | OURS,
+    "short": {"epochs": 15, "batch_size": 64, "ema": 0.999} | OURS,
+    "cpu": {"steps": 3000, "batch_size": 16, "ema": 0.998, "validations": 10} | OURS,
+    "smoke": {"steps": 200, "batch_size": 16, "ema": 0.95, "validations": 4} | OURS,
+}
+
+
+def standardized(pictures: Tensor) -> Tensor:
+    """Each picture (N, C, H, W) with its own mean and contrast taken out, channel by channel."""
+    mean = pictures.mean((2, 3), keepdim=True)
+    # by mean squares: a variance over channels_last maps is many times slower on a CPU
+    variance = pictures.square().mean((2, 3), keepdim=True) - mean.square()
+    return (pictures - mean) * (variance.clamp_min(0) + EPS).rsqrt()
+
+
+class Aligning(nn.Module):
+    """SFs (N, 3, 128, 128) in [0, 1] to the map that brings each upright, (N, 2, 3) as ``Pairs.warp``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, *ALIGNER_WIDTHS)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:]))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in ALIGNER_WIDTHS)
+        self.hidden = nn.Linear(ALIGNER_WIDTHS[-1] * 4 * 4, ALIGNER_WIDTHS[-1])
+        self.out = nn.Linear(ALIGNER_WIDTHS[-1], 4)
+
+        # it starts from the upright face
+        nn.init.zeros_(self.out.weight)
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor(IDENTITY))
+
+    def forward(self, stylized: Tensor) -> Tensor:
+        # half the size suffices to see how a face lies
+        x = standardized(F.avg_pool2d(stylized, 2))
+        for conv, norm in zip(self.convs, self.norms):
+            x = F.relu(norm(conv(x)))
+        x = F.relu(self.hidden(x.contiguous().flatten(1)))   # (N, 96)
+
+        # coordinates in float32: bfloat16 moves in steps of a quarter of a pixel
+        with torch.autocast(x.device.type, enabled=False):
+            return frame_maps(F.linear(x.float(), self.out.weight.float(), self.out.bias.float()))
+
+
+class Mixing(nn.Module):
+    """What a place and its neighbours say, then what its channels make of it, around a shortcut; then the
+    global context. Depthwise 5x5, batch normalisation, 1x1 to twice the width and back (ConvNeXt, Liu et al.
+    2022, with the normalisation that folds away).
+
+    Two dense 3x3 convolutions in its place take 2.4 times as long in training at 64 channels and 32x32.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(width, width, 5, 1, 2, groups=width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
+        self.widen, self.narrow = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
+        self.context = Context(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.narrow(F.relu(self.widen(self.norm(self.near(x)))))
+        return self.context(x + inside)   # type: ignore[no-any-return]
+
+
+class Context(nn.Module):
+    """Mean and contrast of the whole map to a scale and an offset of every channel: what places know of each
+    other.
+
+    What is read is normalised and the scale is bounded by 0 and 2: a scale that follows the map's own size
+    squares it in every block, and a training ended with infinities after 168 steps.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * width)
+        self.read, self.write = nn.Linear(2 * width, width // 2), nn.Linear(width // 2, 2 * width)
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3))
+        contrast = (x.square().mean((2, 3)) - mean.square()).clamp_min(0).add(EPS).sqrt()
+        told = self.norm(torch.cat([mean, contrast], 1))   # (N, 2 C)
+        scale, offset = self.write(F.relu(self.read(told))).chunk(2, 1)
+        scaled = x * (1 + torch.tanh(scale))[:, :, None, None]
+        return scaled + offset[:, :, None, None]   # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Every place of an 8x8 map looks at every other: a hidden eye is restored from the one that shows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.read, self.write = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.place = nn.Parameter(torch.zeros(1, 8 * 8, width))
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, width, height, _ = x.shape
+        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(n, -1, width) + self.place)   # (N, 64, C)
+        query, key, value = (
+            part.view(n, -1, HEADS, width // HEADS).transpose(1, 2)
+            for part in self.read(tokens).chunk(3, 2)
+        )
+        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(n, -1, width)
+        said = self.write(seen).view(n, height, -1, width).permute(0, 3, 1, 2)
+        return x + said   # type: ignore[no-any-return]
+
+
+class Restorer(nn.Module):
+    """Upright SFs (N, 3, 128, 128) in [0, 1] to faces, linear at the end, so they may leave the range.
+
+    The trunk works at 32x32 after a pixel-unshuffle by four: a U-Net from 64x64 down takes ten times as long
+    on a CPU. What passes it by at 64x64, and two convolutions there, keep the grid of the shuffles out of the
+    faces.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        small, middle, large = WIDTHS
+        self.head = nn.Conv2d(6 * 16, small, 3, 1, 1)
+        self.at_32 = nn.Sequential(Mixing(small), Mixing(small))
+        self.to_16 = nn.Conv2d(small, middle, 2, 2)
+        self.at_16 = nn.Sequential(Mixing(middle), Mixing(middle))
+        self.to_8 = nn.Conv2d(middle, large, 2, 2)
+        self.at_8 = nn.Sequential(
+            Mixing(large), Attention(large), Mixing(large), Mixing(large), Attention(large), Mixing(large)
+        )
+        self.from_8 = nn.Conv2d(large, middle, 1)
+        self.back_at_16 = nn.Sequential(Mixing(middle), Mixing(middle))
+        self.from_16 = nn.Conv2d(middle, small, 1)
+        self.back_at_32 = nn.Sequential(Mixing(small), Mixing(small))
+        self.detail = nn.Conv2d(6 * 4, DETAIL, 3, 1, 1)
+        self.to_64 = nn.Conv2d(small, 4 * TAIL, 3, 1, 1)
+        self.tail = nn.Conv2d(TAIL + DETAIL, TAIL, 3, 1, 1)
+        self.colours = nn.Conv2d(TAIL, 3 * 4, 3, 1, 1)
+
+    def forward(self, upright: Tensor) -> Tensor:
+        # the SF as it is, and with its mean and contrast taken out
+        both = torch.cat([2 * upright - 1, standardized(upright)], 1)   # (N, 6, 128, 128)
+
+        # down to 8x8 and up again, with shortcuts by addition
+        at_32 = self.at_32(self.head(F.pixel_unshuffle(both, 4)))
+        at_16 = self.at_16(self.to_16(at_32))
+        at_8 = self.at_8(self.to_8(at_16))
+        at_16 = self.back_at_16(at_16 + doubled(self.from_8(at_8)))
+        at_32 = self.back_at_32(at_32 + doubled(self.from_16(at_16)))
+
+        # detail beside the trunk's features, then colours
+        detail = F.relu(self.detail(F.pixel_unshuffle(both, 2)))
+        at_64 = torch.cat([F.relu(F.pixel_shuffle(self.to_64(at_32), 2)), detail], 1)
+        colours = self.colours(F.relu(self.tail(at_64)))
+        return F.pixel_shuffle(colours, 2) / 2 + 0.5   # (N, 3, 128, 128)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Twice as large, each place repeated."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class Network(nn.Module):
+    """SFs (N, 3, 128, 128) in [0, 1] to recovered faces, which may leave the range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aligner, self.restorer = Aligning(), Restorer()
+
+    def forward(self, stylized: Tensor) -> Tensor:
+        return self.restorer(transform(stylized, self.aligner(stylized)))   # type: ignore[no-any-return]
+
+
+class Recovering(nn.Module):
+    """The network for use: frozen, normalisation folded into the convolutions, faces clamped to [0, 1]."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        aligner = self.network.aligner
+        for number, conv in enumerate(aligner.convs):
+            aligner.convs[number] = fuse_conv_bn_eval(
+                cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, aligner.norms[number])
+            )
+            aligner.norms[number] = nn.Identity()
+        for module in self.network.modules():
+            if isinstance(module, Mixing):
+                module.near = fuse_conv_bn_eval(module.near, cast(nn.BatchNorm2d, module.norm))
+                module.norm = nn.Identity()
+        self.eval().requires_grad_(False)
+
+    def forward(self, stylized: Tensor) -> Tensor:
+        return self.network(stylized).float().clamp(0, 1)   # type: ignore[no-any-return]
+
+
+class AlignRestore(Learner):
+    """The method in training. ``build`` makes it."""
+
+    def __init__(self, config: Config, setup: Setup) -> None:
+        self.config = config
+        torch.manual_seed(setup.seed)
+        self.network: nn.Module = setup.place(Network())
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            config.learning_rate,
+            (0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        super().__init__(setup, {"network": self.network}, {"network": optimizer})
+        self.identity = open_identity(config.features, setup.device) if config.feature_weight else None
+        self.find = setup.compile(cast(Network, self.network).aligner)
+        self.restore_face = setup.compile(cast(Network, self.network).restorer)
+        # and the version of the weights that it was made of
+        self._for_use: tuple[int, Recovering] | None = None
+
+    def step(self, batch: Pairs) -> dict[str, Tensor]:
+        """One update of both networks."""
+        config = self.config
+        self.set_learning_rate(self.learning_rate())
+        self.network.train()
+
+        # the aligner is told the stored map
+        with self.setup.autocast():
+            found = self.find(batch.stylized)
+        losses = {"align": misplacement(found, batch.warp)}
+
+        # the restorer sees the SF undone once: early by the stored map with some noise, later by the
+        # network's own
+        maps = self._maps(found.detach(), batch.warp)
+        with self.setup.autocast():
+            recovered = self.restore_face(transform(batch.stylized, maps)).float()
+
+        # absolute differences keep edges, squared ones the mean colour
+        losses["l1"] = F.l1_loss(recovered, batch.real)
+        # in the terms of the other methods: faces in [-1, 1]
+        losses["pixel"] = 4 * F.mse_loss(recovered, batch.real)
+        total = config.pixel_weight * losses["l1"] + config.squared_weight / 4 * losses["pixel"]
+        total = total + config.align_weight * losses["align"]
+
+        # features keep what makes a person, which squared differences smooth away
+        if self.identity and self.part >= config.features_from:
+            losses["features"] = self._feature_loss(recovered, batch.real)
+            total = total + config.feature_weight * losses["features"]
+        self.update("network", total)
+        self.done += 1
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _maps(self, found: Tensor, stored: Tensor) -> Tensor:
+        """What undoes each SF of a batch, (N, 2, 3); its draws are a function of seed and step."""
+        config = self.config
+        torch.manual_seed(self.setup.step_seed(self.done))
+        noise = torch.randn(stored.shape) * torch.tensor([1.0, 1.0, JITTER_OF_SHIFTS])
+        # of SFs undone by the network's own map
+        share = (self.part - config.own_from) / (config.own_until - config.own_from)
+        own = (torch.rand(len(stored), 1, 1) < share).to(stored.device)
+        return torch.where(own, found, stored + config.jitter * noise.to(stored.device))
+
+    def _feature_loss(self, recovered: Tensor, real: Tensor) -> Tensor:
+        """Squared difference of the features of half of the batch, at half size, by the square of the real
+        ones: between 0 and about 1.
+        """
+        assert self.identity
+        half = (len(real) + 1) // 2
+        with self.setup.autocast():
+            with torch.no_grad():
+                wanted = self.identity(F.avg_pool2d(real[:half], 2)).float()
+            got = self.identity(F.avg_pool2d(recovered[:half], 2)).float()
+        return F.mse_loss(got, wanted) / wanted.square().mean()
+
+    def learning_rate(self) -> float:
+        """Of this step: warmed up, then along a cosine to 0."""
+        warm = min(1.0, self.done / WARM_UP + LEAST_RATE)
+        return self.config.learning_rate * warm * (1 + math.cos(math.pi * min(1.0, self.part))) / 2
+
+    @torch.no_grad()
+    def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
+        """Recovered faces, clamped."""
+        return self.inference()(stylized)   # type: ignore[no-any-return]
+
+    def inference(self) -> Recovering:
+        """A frozen network for use, folded; made anew when a weight has changed."""
+        version = sum(tensor._version for tensor in self.network.state_dict(keep_vars=True).values())
+        if self._for_use is None or self._for_use[0] != version:
+            self._for_use = version, Recovering(cast(Network, self.network))
+        return self._for_use[1]
+
+
+def stages(config: Config, steps: int) -> list[Stage]:
+    """Before the feature term and with it."""
+    first = config.features_from if config.feature_weight else 1.0
+    middles = (first / 2, (1 + first) / 2)
+    shares = (first, 1 - first)
+    return [Stage(int(middle * steps), share) for middle, share in zip(middles, shares) if share]
+
+
+def build(config: Config, setup: Setup) -> AlignRestore:
+    """The method, ready for its first step."""
+    return AlignRestore(config, setup)
+
+
+METHOD = Method(
+    Config, build, presets=PRESETS, stages=stages, exports=AlignRestore.inference, row=100
+)

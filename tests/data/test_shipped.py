@@ -1,0 +1,176 @@
+"""Shipped weights: a run by its name, checked, read without running code, never tested on people they know.
+"""
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ifrp_bench.data import shipped
+from ifrp_bench.data.format import open_dataset
+from ifrp_bench.data.runs import RunError, open_run
+from ifrp_bench.data.shipped import check_unseen, find_run, open_shipped, people_of, shipped_names
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.making.weights import ship
+from tests.conftest import TINY, run, sets
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory):
+    """Weights of a run of four steps, shipped under the name ``blurred``."""
+    root = tmp_path_factory.mktemp("weights")
+    run(
+        "train", "--method", "srn", "--data", tiny, "--out", root / "run", "--preset", "smoke",
+        *sets(steps=4, batch_size=4, validations=1, ema=0.5), "--quiet",
+    )
+    return ship(
+        open_run(root / "run"), tiny, "blurred", title="Four steps", limits="all of it", out=root / "weights"
+    )
+
+
+@pytest.fixture()
+def named(folder, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", folder.parent)
+    return "blurred"
+
+
+def test_a_card_says_what_is_needed_to_judge_the_weights(folder):
+    card = tomllib.loads((folder / "card.toml").read_text())
+    assert (card["method"], card["title"], card["licence"]) == ("srn", "Four steps", "MIT") and card["limits"]
+    assert card["data"]["faces"] == 6 and card["data"]["people"] == 6 and card["training"]["steps"] == 4
+    assert card["training"]["command"].startswith("ifrp-bench train --method srn --data data/")
+    assert "--set steps=4" in card["training"]["command"] and card["training"]["machine"]
+
+
+def test_weights_are_the_runs_to_half_precision(folder, named):
+    there = open_run(folder.parent.parent / "run").load("last")
+    wanted = there["ema"] if there["averaged"] else there["method"]["networks"]["srn"]
+    found = open_shipped(named).load("last")["weights"]
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].dtype == value.dtype and torch.allclose(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_name_is_found_and_an_unknown_one_is_one_line(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shipped_names() == [named] and find_run(shipped.Path(named)).method == "srn"
+    with pytest.raises(RunError, match="nobody: no such folder of a run, and none of the weights .* blurred"):
+        find_run(shipped.Path("nobody"))
+
+
+def test_weights_that_were_changed_are_refused(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "blurred")
+    data = bytearray((tmp_path / "blurred" / "net.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "blurred" / "net.safetensors").write_bytes(data)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match="its sha256 is"):
+        open_shipped("blurred").load("last")
+
+
+def test_people_who_were_trained_on_are_known_and_others_are_not(named, tiny, tmp_path):
+    weights, data = open_shipped(named), open_dataset(tiny)
+    assert len(weights.knows(people_of(data, "train"))) == 6
+    check_unseen(weights, data, "test")
+    with pytest.raises(InputError, match="blurred: 6 of the 6 people in the train split .* were trained on"):
+        check_unseen(weights, data, "train")
+
+    # the same names of another seed are other people
+    info = json.loads((tiny / "dataset.json").read_text())
+    shutil.copy(tiny / "manifest.csv", tmp_path)
+    info["recipe"]["seed"] += 1
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    assert weights.knows(people_of(open_dataset(tmp_path), "train")) == []
+
+
+def test_eval_takes_weights_by_name_and_refuses_people_that_they_know(named, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run(
+        "eval", named, "--data", tiny, "--metrics", "psnr", "--out", tmp_path / "results", "--quiet"
+    )
+    assert "srn" in printed
+    # what was made is kept beside the user's runs, not in the package
+    assert list((tmp_path / "runs" / "shipped" / named / "recovered").rglob("*.h5"))
+
+    # its people under other names of splits: whoever was trained on is tested
+    turned = tmp_path / "turned"
+    run("synth", "demo", *TINY, *sets(seed=5), "--out", turned, "--workers", 0, "--quiet")
+    info = json.loads((turned / "dataset.json").read_text())
+    info["recipe"]["seed"] = open_dataset(tiny).info["recipe"]["seed"]
+    (turned / "dataset.json").write_text(json.dumps(info))
+    lines = (turned / "manifest.csv").read_text().splitlines()
+    known = next(iter(people_of(open_dataset(tiny), "train"))).rpartition(" ")[2]
+    lines = [line.replace(line.split(",")[3], known) if line.startswith("test") else line for line in lines]
+    (turned / "manifest.csv").write_text("\n".join(lines) + "\n")
+    printed = run("eval", named, "--data", turned, "--metrics", "psnr", exit_code=1)
+    assert "were trained on" in printed and len(printed.splitlines()) == 1
+
+
+def test_list_says_what_weights_were_trained_on(named):
+    rows = json.loads(run("list", "--json"))["weights"]
+    assert [row["name"] for row in rows] == [named] and "6 people" in rows[0]["description"]
+
+
+def test_a_training_starts_from_weights(named, folder, tiny, tmp_path):
+    words = ("train", "--method", "srn", "--data", tiny, "--preset", "smoke", "--quiet")
+    short = (
+        "--seed", 1, *sets(steps=1, batch_size=4, validations=1, learning_rate=1e-12, warm_up="false")
+    )
+    for start, close in ((named, True), (folder.parent.parent / "run", True), ("", False)):
+        out = tmp_path / f"from {str(start)[-3:]}"
+        run(*words, "--out", out, *short, "--set", f"init={start}")
+        weights = open_run(out).load("last")["method"]["networks"]["srn"]
+        apart = [
+            float((weights[name] - value).abs().max())
+            for name, value in open_shipped(named).load("last")["weights"].items()
+            if name.endswith("weight") and value.ndim == 4
+        ]
+        assert (max(apart) < 1e-2) == close
+    other = sets(network="srn-4stn", init=named)
+    assert "do not fit" in run(*words, "--out", tmp_path / "x", *short, *other, exit_code=1)
+
+
+def test_only_finished_runs_are_shipped(folder, tiny, tmp_path):
+    shutil.copytree(folder.parent.parent / "run", tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "last.json").read_text())
+    facts["state"]["steps"] = 9
+    (tmp_path / "run" / "last.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="not at its end"):
+        ship(open_run(tmp_path / "run"), tiny, "x", title="", limits="", out=tmp_path)
+
+
+def test_a_run_that_started_from_others_knows_their_people_too(named, folder, tiny, tmp_path):
+    """From shipped weights by itself; from a run, its data set has to be named."""
+    other = tmp_path / "other"
+    run("synth", "demo", *TINY, *sets(seed=9), "--out", other, "--workers", 0, "--quiet")
+    words = ("train", "--method", "srn", "--data", other, "--preset", "smoke", "--quiet")
+    short = sets(steps=1, batch_size=2, validations=1)
+    for start, also in ((named, ()), (folder.parent.parent / "run", (tiny,))):
+        out = tmp_path / f"after {Path(start).name}"
+        run(*words, "--out", out, *short, "--set", f"init={start}")
+        made = ship(open_run(out), other, "x", title="", limits="", also=also, out=tmp_path / "made")
+        assert len(np.load(made / "people.npy")) == 12
+        card = tomllib.loads((made / "card.toml").read_text())
+        assert card["loop"]["init"] == Path(start).name
+        assert str(tmp_path) not in (made / "card.toml").read_text()
+    with pytest.raises(InputError, match="name that data set with --also"):
+        ship(open_run(out), other, "x", title="", limits="", out=tmp_path / "made")
+
+
+def test_what_comes_with_the_package_is_whole():
+    """Every shipped folder: its hash, its network's fit, whom it knows, and no more than 40 MB together."""
+    from ifrp_bench.recovery.trained import load_trained
+
+    total = 0
+    for name in shipped_names():
+        weights = open_shipped(name)
+        assert load_trained(weights).method.network is not None
+        assert weights.people.dtype == np.uint64 and len(weights.people) > 0
+        said = {"title", "method", "limits", "licence", "net", "data", "training"}
+        assert said <= set(weights.info)
+        total += sum(path.stat().st_size for path in weights.root.iterdir())
+    assert shipped.DEFAULT in shipped_names() and total <= 40 * 10**6

@@ -1,0 +1,126 @@
+"""Align, then restore: one network, small, whose parts do what they say."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.methods import Pairs, Setup
+from ifrp_bench.methods.align_restore import (
+    Config, Context, Network, Recovering, build, stages, standardized,
+)
+from ifrp_bench.nets.stn import frame_maps, transform
+
+
+def pairs(count: int = 4) -> Pairs:
+    """Smooth faces, turned by as many known maps."""
+    draws = torch.Generator().manual_seed(0)
+    real = F.interpolate(torch.rand(count, 3, 8, 8, generator=draws), size=128, mode="bilinear")
+    numbers = torch.rand(count, 4, generator=draws) * torch.tensor([1.0, 0.1, 0.1, 0.1]) + torch.tensor(
+        [-0.5, 0.9, 0, 0]
+    )
+    maps = frame_maps(numbers)
+    return Pairs(transform(real, maps).flip(1), real, maps)
+
+
+def test_it_is_one_network_of_less_than_five_million_parameters():
+    assert sum(parameter.numel() for parameter in Network().parameters()) < 5e6
+
+
+def test_it_starts_from_the_upright_face():
+    maps = Network().aligner(torch.rand(2, 3, 128, 128))
+    assert torch.allclose(maps, torch.eye(2, 3).expand(2, -1, -1), atol=1e-6)
+
+
+def test_palette_and_contrast_do_not_matter_to_the_aligner():
+    network, faces = Network().eval(), torch.rand(2, 3, 128, 128)
+    torch.nn.init.normal_(network.aligner.out.weight, std=0.1)
+    shifted = 0.3 * faces + torch.tensor([0.1, 0.4, 0.6])[:, None, None]
+    assert torch.allclose(network.aligner(faces), network.aligner(shifted), atol=2e-3)
+    assert not torch.allclose(network.aligner(faces), network.aligner(faces.flip(3)), atol=2e-3)
+
+
+def test_mean_and_contrast_are_taken_out():
+    flat = standardized(torch.full((1, 3, 8, 8), 0.7))
+    assert float(flat.abs().max()) < 1e-2   # nothing is divided by nothing
+    faces = standardized(torch.rand(2, 3, 64, 64) * 0.2 + 0.5)
+    assert torch.allclose(faces.mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(faces.std((2, 3)), torch.ones(2, 3), atol=1e-2)
+
+
+def test_a_context_starts_as_nothing_and_then_reaches_everywhere():
+    context, maps = Context(8), torch.rand(1, 8, 4, 4)
+    assert torch.equal(context(maps), maps)
+    torch.nn.init.normal_(context.write.weight)
+    other = maps.clone()
+    other[0, :, 3, 3] += 5
+    assert not torch.equal(context(maps)[0, :, 0, 0], context(other)[0, :, 0, 0])
+
+
+def test_a_context_does_not_square_what_it_reads():
+    context, maps = Context(8), torch.rand(1, 8, 4, 4)
+    torch.nn.init.normal_(context.write.weight, std=10.0)
+    assert float(context(1e6 * maps).detach().abs().max()) < 3e6
+
+
+def test_folded_for_use_it_is_the_same_function():
+    method = build(Config(), Setup(steps=4))
+    for _ in range(2):
+        method.step(pairs())
+    network = method.network.eval()
+    with torch.no_grad():
+        wanted = network(pairs().stylized).clamp(0, 1)
+        assert torch.allclose(Recovering(network)(pairs().stylized), wanted, atol=1e-5)
+
+
+def test_the_restorer_sees_stored_maps_first_and_the_networks_own_later():
+    method = build(Config(own_from=0.2, own_until=0.5, jitter=0.0), Setup(steps=100))
+    found, stored = torch.zeros(64, 2, 3), torch.ones(64, 2, 3)
+    shares = []
+    for done in (0, 20, 35, 50, 99):
+        method.at(done)
+        shares.append(float((method._maps(found, stored) == 0).float().mean()))
+    assert shares[0] == shares[1] == 0 and 0.3 < shares[2] < 0.7 and shares[3] == shares[4] == 1
+
+
+def test_what_is_drawn_is_a_function_of_seed_and_step():
+    stored = torch.eye(2, 3).expand(8, -1, -1)
+    one, other = (build(Config(), Setup(steps=100, seed=seed)) for seed in (0, 1))
+    first = one._maps(stored, stored)
+    assert torch.equal(first, one._maps(stored, stored)) and not torch.equal(
+        first, other._maps(stored, stored)
+    )
+
+
+def test_the_learning_rate_is_warmed_up_and_falls_to_nothing():
+    method = build(Config(learning_rate=1.0), Setup(steps=1000))
+    rates = []
+    for done in (0, 25, 50, 500, 1000):
+        method.at(done)
+        rates.append(method.learning_rate())
+    assert rates[0] == pytest.approx(0.02) and rates[0] < rates[1] < rates[2]
+    assert rates[3] == pytest.approx(0.5) and rates[4] == pytest.approx(0, abs=1e-9)
+
+
+def test_it_learns_where_a_face_lies_and_what_it_is():
+    method = build(Config(learning_rate=4e-3, own_from=0.0, own_until=0.1), Setup(steps=80))
+    batch = pairs()
+    first = method.step(batch)
+    for _ in range(39):
+        last = method.step(batch)
+    assert float(last["align"]) < float(first["align"]) / 4
+    assert float(last["pixel"]) < float(first["pixel"]) / 4
+
+
+def test_features_are_counted_from_when_they_say():
+    method = build(Config(features_from=0.5), Setup(steps=10))
+    method.at(4)
+    assert "features" not in method.step(pairs()) and "features" in method.step(pairs())
+    early, late = stages(Config(features_from=0.25), 100)
+    assert (early.middle, early.share, late.middle, late.share) == (12, 0.25, 62, 0.75)
+    assert len(stages(Config(feature_weight=0.0), 100)) == 1
+
+
+def test_parts_of_a_training_that_are_out_of_order_are_one_line():
+    with pytest.raises(InputError, match="own_from 0.6 and own_until 0.5"):
+        Config(own_from=0.6, own_until=0.5)
