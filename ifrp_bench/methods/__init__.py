@@ -78,7 +78,9 @@ class Setup:
     function fast (or returns it), ``average`` brings tensors to their mean over all processes in place
     (nothing in a single one): gradients before an update, and losses that decide something; ``prepare`` lets
     batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on,
-    ``training`` the training split for methods that look into it.
+    ``training`` the training split for methods that look into it. ``trains`` is False for a method that is
+    only used: what it would be trained with, optimisers above all, need not be there (the first optimiser of
+    a process takes seconds to import).
     """
 
     device: str = "cpu"
@@ -89,6 +91,7 @@ class Setup:
     prepare: Callable[[nn.Module], nn.Module] = unchanged
     validation: Pairs | None = None
     training: Training | None = None
+    trains: bool = True
 
     def step_seed(self, step: int) -> int:
         """The seed of what a step draws, the same in a resumed run."""

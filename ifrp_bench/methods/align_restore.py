@@ -262,19 +262,23 @@ class AlignRestore(Learner):
         self.config = config
         torch.manual_seed(setup.seed)
         self.network: nn.Module = setup.place(Network())
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            config.learning_rate,
-            (0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        super().__init__(setup, {"network": self.network}, {"network": optimizer})
-        self.identity = open_identity(config.features, setup.device) if config.feature_weight else None
+        super().__init__(setup, {"network": self.network}, self._optimizers() if setup.trains else {})
+        compares = setup.trains and config.feature_weight
+        self.identity = open_identity(config.features, setup.device) if compares else None
         self.find = setup.compile(cast(Network, self.network).aligner)
         self.restore_face = setup.compile(cast(Network, self.network).restorer)
         # and the version of the weights that it was made of
         self._for_use: tuple[int, Recovering] | None = None
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            self.config.learning_rate,
+            (0.9, 0.99),
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        return {"network": optimizer}
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:
         """One update of both networks."""

@@ -50,7 +50,7 @@ def load_trained(
     state = run.load(checkpoint)
     steps = int(state["steps"])
     try:
-        method = part.declared.build(config, Setup(device, steps, seed, training=training))
+        method = part.declared.build(config, Setup(device, steps, seed, training=training, trains=False))
         if "weights" in state:   # shipped: the recovering network alone
             assert method.network is not None
             method.network.load_state_dict(state["weights"])

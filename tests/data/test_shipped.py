@@ -170,7 +170,7 @@ def test_what_comes_with_the_package_is_whole():
         weights = open_shipped(name)
         assert load_trained(weights).method.network is not None
         assert weights.people.dtype == np.uint64 and len(weights.people) > 0
-        said = {"title", "method", "limits", "licence", "net", "data", "training"}
+        said = {"title", "method", "limits", "licence", "net", "data", "training", "scores"}
         assert said <= set(weights.info)
         total += sum(path.stat().st_size for path in weights.root.iterdir())
     assert shipped.DEFAULT in shipped_names() and total <= 40 * 10**6

@@ -112,6 +112,14 @@ def test_it_learns_where_a_face_lies_and_what_it_is():
     assert float(last["pixel"]) < float(first["pixel"]) / 4
 
 
+def test_for_use_alone_nothing_of_a_training_is_built():
+    used, trained = build(Config(), Setup(trains=False)), build(Config(), Setup())
+    assert not used.optimizers and used.identity is None and trained.optimizers and trained.identity
+    used.restore(trained.state())
+    batch = pairs()
+    assert torch.equal(used.recover(batch.stylized), trained.recover(batch.stylized))
+
+
 def test_features_are_counted_from_when_they_say():
     method = build(Config(features_from=0.5), Setup(steps=10))
     method.at(4)
