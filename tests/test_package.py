@@ -55,6 +55,8 @@ def test_the_wheel_holds_styles_manifests_and_licence(wheel):
     assert (
         "ifrp_bench/nets/features/net.safetensors" in names and "ifrp_bench/nets/features/card.toml" in names
     )
+    for name in ("card.toml", "net.safetensors", "people.npy"):
+        assert f"ifrp_bench/weights/portraits/{name}" in names
     assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(
         name.endswith("LICENSE") for name in names
     )
