@@ -173,4 +173,5 @@ def learn(
             best = max(facts["val_psnr_db"], facts.get("val_psnr_ema_db", 0.0))
             click.echo(f"  {facts['seconds'] / 60:5.1f}  {best:5.2f} dB")
     mean_face = run.summary()["mean_face_db"]
-    click.echo(f"  (the mean face: {mean_face:.2f} dB; look at {run_folder / 'pictures'})")
+    scored = "its log is gone" if mean_face is None else f"the mean face: {mean_face:.2f} dB"
+    click.echo(f"  ({scored}; look at {run_folder / 'pictures'})")

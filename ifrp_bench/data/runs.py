@@ -157,9 +157,8 @@ class Run:
         """
         state = self.load("last")
         found = [*state["method"].get("networks", {}).values()]
-        wanted = {name: value.shape for name, value in network.state_dict().items()}
         for weights in [state["ema"], *found] if state["averaged"] else found:
-            if {name: value.shape for name, value in weights.items()} == wanted:
+            if fit(weights, network):
                 return weights   # type: ignore[no-any-return]
         raise RunError(f"{self.root}: its networks are not of the shape that is asked for ({self.method})")
 
@@ -181,6 +180,12 @@ class Run:
                 f"{tensors_path}: {bad[0]} is not finite; take the other checkpoint or train again"
             )
         return _join(tree, tensors, path)
+
+
+def fit(weights: Mapping[str, Tensor], network: nn.Module) -> bool:
+    """Whether weights are of a network of this shape."""
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    return {name: value.shape for name, value in weights.items()} == wanted
 
 
 def _not_finite(tensors: dict[str, Tensor]) -> list[str]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ifrp_bench.data.exchange import SOURCE as PAIRS
 from ifrp_bench.data.format import Dataset, read_manifest
-from ifrp_bench.data.runs import Run, RunError, open_run
+from ifrp_bench.data.runs import Run, RunError, fit, open_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import PACKAGE
 from ifrp_bench.ground.images import SUFFIXES
@@ -58,8 +58,7 @@ class Shipped(Run):
 
     def weights(self, network: nn.Module) -> dict[str, Tensor]:
         """The weights, in float32. Raises RunError for a network of another shape."""
-        wanted = {name: value.shape for name, value in network.state_dict().items()}
-        if {name: value.shape for name, value in self._weights.items()} != wanted:
+        if not fit(self._weights, network):
             raise RunError(f"{self.root.name}: weights of {self.method}, which do not fit this network")
         return self._weights
 

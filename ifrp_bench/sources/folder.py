@@ -123,7 +123,6 @@ def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
             f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person"
         )
     files = list_photographs(root, unread=True)
-    _check_people(root, files)
     if not files:
         raise InputError(f"{root}: no picture ({', '.join(sorted(SUFFIXES))}) in it or in its sub-folders")
     known = {found.file: found for found in read_landmarks(landmarks)}
@@ -140,14 +139,12 @@ def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
             found[line.file] = line
             if line is not known.get(line.file) and line != known.get(line.file):
                 cache.add(line)
-    for link in _linked_folders(root):
-        found[link] = Found(link, "", reason="a linked folder is not followed: copy it, or name it itself")
     return FolderFaces(root, found)
 
 
 def list_photographs(root: Path, *, unread: bool = False) -> list[str]:
     """Pictures directly in ``root`` and in its sub-folders, as sorted paths relative to it; with ``unread``
-    also those of formats that are not read.
+    also what is not read: other formats, and links to folders, which may lead in a circle.
 
     Hidden files and folders are passed over, and folders of data sets, runs and results.
     """
@@ -158,6 +155,9 @@ def list_photographs(root: Path, *, unread: bool = False) -> list[str]:
         if Path(folder) != root and any(name in pictures for name in MADE_BY_US):
             names.clear()
             continue
+        if unread:
+            linked = (path for path in (Path(folder, name) for name in names) if path.is_symlink())
+            files += [path.relative_to(root).as_posix() for path in linked]
         for picture in pictures:
             path = Path(folder, picture)
             if not picture.startswith(".") and path.suffix.lower() in suffixes:
@@ -165,19 +165,14 @@ def list_photographs(root: Path, *, unread: bool = False) -> list[str]:
     return sorted(files)
 
 
-def _linked_folders(root: Path) -> list[str]:
-    """Links to folders, which are not followed: they may lead in a circle."""
-    found = []
-    for folder, names, _ in os.walk(root):
-        paths = (Path(folder, name) for name in names if not name.startswith("."))
-        found += [path.relative_to(root).as_posix() for path in paths if path.is_symlink()]
-    return sorted(found)
-
-
-def _check_people(root: Path, files: Iterable[str]) -> None:
-    """Raises InputError where the folders that stand for people are the parts of a data set."""
-    parts = sorted({Path(file).parts[0] for file in files if len(Path(file).parts) == 2})
-    split = [name for name in parts if name.lower() in SPLIT_FOLDERS]
+def _check_people(root: Path) -> None:
+    """Raises InputError where the folders that stand for people are the parts of a data set: before any
+    search.
+    """
+    parts = [path for path in root.glob("*/") if path.name.lower() in SPLIT_FOLDERS]
+    split = sorted(
+        path.name for path in parts if any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    )
     if split:
         raise InputError(
             f"{root}: {', '.join(split)} would be a person each, since a sub-folder is a person; expected"
@@ -224,6 +219,8 @@ def _set_root(root: Path) -> None:
 def _find(job: tuple[str, Found | None]) -> Found:
     file, known = job
     try:
+        if (_root / file).is_dir():
+            raise PictureError("a linked folder is not followed: copy it, or name it itself")
         if not (_root / file).resolve().is_relative_to(_root.resolve()):
             raise PictureError("a link that leads out of the folder")
         data = read_bytes(_root / file)
@@ -352,6 +349,7 @@ class _Appender:
 
 def _open(request: Request) -> FolderFaces:
     assert request.folder and request.landmarks
+    _check_people(request.folder)
     found = open_folder(
         request.folder, landmarks=request.landmarks, workers=request.workers, quiet=request.quiet
     )

@@ -153,6 +153,12 @@ def photos(photographs, root, *names):
     return root
 
 
+def as_source(root, cache):
+    """The folder as recipe ``photos`` opens it."""
+    where = {"landmarks": cache / "landmarks.csv", "workers": 0, "device": "cpu", "quiet": True}
+    return open_faces(load_recipe("photos"), root, **where)
+
+
 def test_a_cache_that_was_killed_before_its_first_line_is_new(photographs, tmp_path):
     root = photos(photographs, tmp_path / "photos", "a/1.jpg")
     for text in ("", "file,sha25"):
@@ -225,16 +231,14 @@ def test_a_person_is_one_in_train_and_test(photographs, tmp_path):
 def test_parts_of_a_data_set_are_not_people(photographs, tmp_path):
     root = photos(photographs, tmp_path / "photos", "train/1.jpg", "test/2.jpg")
     with pytest.raises(InputError, match="test, train would be a person each"):
-        open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
+        as_source(root, tmp_path)
 
 
 def test_one_picture_under_two_names_is_taken_once(photographs, tmp_path):
     root = photos(photographs, tmp_path / "photos", "ann/1.jpg")
     (root / "bob").mkdir()
     shutil.copy(root / "ann" / "1.jpg", root / "bob" / "7.jpg")
-    recipe = load_recipe("photos")
-    where = {"landmarks": tmp_path / "landmarks.csv", "workers": 0, "device": "cpu", "quiet": True}
-    source = open_faces(recipe, root, **where)
+    source = as_source(root, tmp_path)
     assert [face.name for face in source.faces()] == ["ann/1.jpg"]
     assert source.skipped()[0].reason == "the same picture as ann/1.jpg, under another name"
 

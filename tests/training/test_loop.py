@@ -363,6 +363,11 @@ def test_the_demo_shows_what_a_training_learns_by_when(tiny, tmp_path, capsys):
     assert open_run(tmp_path / "run").finished()
     assert capsys.readouterr().out == printed
 
+    # and without its log it says so
+    (tmp_path / "run" / "log.jsonl").unlink()
+    learn(tiny, tmp_path / "run", ("batch_size=2", "ema=0"), 60.0, "cpu", True)
+    assert "its log is gone" in capsys.readouterr().out
+
 
 def test_an_estimate_counts_every_stage_of_a_method_that_grows():
     stages = growing.stages(ifrp.Config(losses="srn", grow_32=0.5, grow_64=0.4), 1000)
