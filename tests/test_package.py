@@ -52,9 +52,9 @@ def test_the_wheel_holds_styles_manifests_and_licence(wheel):
             f"ifrp_bench/styles/{style}/net.safetensors" in names
             and f"ifrp_bench/styles/{style}/card.toml" in names
         )
-    assert (
-        "ifrp_bench/nets/features/net.safetensors" in names and "ifrp_bench/nets/features/card.toml" in names
-    )
+    for folder, files in {"features": ("net",), "faces": ("net",), "open_styles": ("net", "bank")}.items():
+        wanted = {f"ifrp_bench/nets/{folder}/{file}.safetensors" for file in files}
+        assert wanted | {f"ifrp_bench/nets/{folder}/card.toml"} <= set(names)
     for name in ("card.toml", "net.safetensors", "people.npy"):
         assert f"ifrp_bench/weights/portraits/{name}" in names
     assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(

@@ -18,6 +18,11 @@ from ifrp_bench.ground.errors import InputError
 @click.option(
     "--faces", type=FOLDER, help="Real faces: CelebA's folder, or photographs in one folder per person."
 )
+@click.option(
+    "--style-pictures",
+    type=FOLDER,
+    help="Paintings whose styles `open` mixes, for train_styles=open. [default: a bank that comes along]",
+)
 @click.option("--out", type=FOLDER, help="Where to write. [default: data/RECIPE]")
 @settings_option("Change a key of the recipe, e.g. train_faces=40.")
 @click.option(
@@ -47,6 +52,7 @@ from ifrp_bench.ground.errors import InputError
 def synth(
     recipe: str,
     faces: Path | None,
+    style_pictures: Path | None,
     out: Path | None,
     settings: tuple[str, ...],
     seed: int | None,
@@ -67,6 +73,7 @@ def synth(
     Examples:
       ifrp-bench synth
       ifrp-bench synth photos --faces lfw --out data/lfw
+      ifrp-bench synth photos-open --faces lfw --style-pictures paintings
       ifrp-bench synth celeba-paper --faces CelebA
       ifrp-bench synth demo --set train_faces=40 --set test_faces=10 --out data/tiny
     """
@@ -87,7 +94,7 @@ def synth(
     if dry_run:
         _dry_run(chosen, out, where)
         return
-    info = synthesize(chosen, out, batch_size=batch_size, **where)
+    info = synthesize(chosen, out, batch_size=batch_size, style_pictures=style_pictures, **where)
     counts = info["counts"]
     made = [f"{counts[split]['pairs']} {split} pairs of {counts[split]['faces']} faces" for split in SPLITS]
     click.echo(f"{out}: {', '.join(made)}")

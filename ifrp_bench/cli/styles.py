@@ -160,3 +160,69 @@ def styles_fetch(style: str, where: str) -> None:
     if style not in known:
         raise InputError(f"style {style!r} is none of {', '.join(known)}")
     click.echo(f"placed {place_picture(known[style], where)}")
+
+
+@styles.command("apply")
+@click.argument("picture", type=FILE)
+@click.option(
+    "--style",
+    "style",
+    required=True,
+    metavar="NAME|FILE",
+    help="A style of `styles list` or of --styles, or a picture whose style it is to be.",
+)
+@click.option("--out", type=FILE, help="Where to write. [default: PICTURE-STYLE.png, here]")
+@click.option(
+    "--size",
+    type=click.IntRange(64, 2048),
+    default=256,
+    show_default=True,
+    help="Shorter side in pixels; data sets are stylized at 256.",
+)
+@styles_option
+@device_option
+def styles_apply(
+    picture: Path, style: str, out: Path | None, size: int, styles: Path | None, device: str
+) -> None:
+    """Try a style on PICTURE: one of the eight, one of your own, or that of any picture.
+
+    \b
+    Examples:
+      ifrp-bench styles apply photograph.jpg --style candy
+      ifrp-bench styles apply photograph.jpg --style painting.jpg --out like-the-painting.png
+    """
+    from ifrp_bench.data.apply_styles import apply_style
+    from ifrp_bench.ground.images import PictureError, read_picture, resize_shorter_side, write_png
+
+    out = out or Path(f"{picture.stem}-{Path(style).stem}.png")
+    for given in (picture, Path(style)):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise InputError(f"{out}: would replace what it is made of; choose another --out")
+    try:
+        read = read_picture(picture)
+    except PictureError as error:
+        raise InputError(f"{picture}: {error}") from None
+    made = apply_style(resize_shorter_side(read, size), style, extra=styles, device=pick_device(device))
+    write_png(out, made)
+    click.echo(f"{out}: {made.shape[1]}x{made.shape[0]}")
+
+
+@styles.command("import")
+@click.argument("weights", type=FILE)
+@click.option("--name", required=True, help="The style's name.")
+@click.option(
+    "--out", type=FOLDER, default=Path("my-styles"), show_default=True, help="The folder of style folders."
+)
+def styles_import(weights: Path, name: str, out: Path) -> None:
+    """Take over a style network of PyTorch's examples (fast_neural_style, a .pth or .model file) as a style
+    folder, for --styles. It gives the same pictures; nothing in the file is run.
+
+    \b
+    Example:
+      ifrp-bench styles import rain_princess.pth --name rain_princess
+      ifrp-bench synth demo --styles my-styles --set test_styles=rain_princess --out data/rain
+    """
+    from ifrp_bench.data.apply_styles import import_style
+
+    style = import_style(weights, name, out)
+    click.echo(f"{style.folder}: width {style.card['net']['width']}, sha256 {style.sha256[:12]}...")

@@ -6,6 +6,7 @@ import click
 
 from ifrp_bench.cli.options import (
     FOLDER, device_option, pick_device, quiet_option, refuse_given, seed_option, settings_option,
+    styles_option,
 )
 from ifrp_bench.ground.errors import InputError
 
@@ -34,6 +35,12 @@ from ifrp_bench.ground.errors import InputError
 @settings_option("Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.")
 @seed_option
 @click.option(
+    "--faces",
+    type=FOLDER,
+    help="Where the data set's photographs are, for redraw=EPOCHS. [default: where they were]",
+)
+@styles_option
+@click.option(
     "--resume", is_flag=True, help="Go on with the run in --out with the settings that it was started with."
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
@@ -46,6 +53,8 @@ def train(
     preset: str | None,
     settings: tuple[str, ...],
     seed: int,
+    faces: Path | None,
+    styles: Path | None,
     resume: bool,
     dry_run: bool,
     device: str,
@@ -92,7 +101,7 @@ def train(
         click.echo(describe(job, dataset))
         return
 
-    run = run_training(job, dataset, out, device=device, quiet=quiet)
+    run = run_training(job, dataset, out, faces=faces, styles=styles, device=device, quiet=quiet)
     if number_of("RANK", 0):   # of several processes one speaks
         return
     if job.loop is None:

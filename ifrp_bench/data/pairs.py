@@ -67,8 +67,9 @@ class PairMaker:
         if shard.split == "test":
             windows = repeat(next(iter(windows)))
         # (m, styles, 128, 128, 3)
+        keys = [f"{self.recipe.seed} {shard.split} {face.name}" for face in shard.faces]
         stylized = np.stack(
-            [self.stylizer(style, part, FACE_PX) for style, part in zip(shard.styles, windows)], axis=1
+            [self.stylizer(style, part, FACE_PX, keys) for style, part in zip(shard.styles, windows)], axis=1
         )
         faces, styles = len(shard.faces), len(shard.styles)
         warps = [

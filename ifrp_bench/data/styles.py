@@ -4,13 +4,16 @@ A style is a folder with ``card.toml`` (facts of the picture, how the network wa
 ``net.safetensors`` (float16). ``making/style.py`` trains them; this module finds, checks and applies them.
 """
 
+import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifrp_bench.data.open_styles import FOLDER as OPEN_FOLDER, OPEN, Mixtures, facts, open_bank
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import package_folder, sha256_of
 from ifrp_bench.ground.images import to_faces, to_pictures
@@ -64,6 +67,29 @@ class Style:
         return known.get(sha256)
 
 
+@dataclass(frozen=True)
+class OpenStyle(Style):
+    """Mixtures of a bank's styles as one style, ``open``: ``folder`` is the bank's, the shipped one or one of
+    a user's pictures.
+    """
+
+    @property
+    def weights(self) -> Path:
+        return OPEN_FOLDER / "net.safetensors"
+
+    @property
+    def sha256(self) -> str:
+        """One hash of the network and the bank."""
+        both = f"{self.card['net']['sha256']} {self.card['bank']['sha256']}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+
+def open_style(bank: Path | None = None) -> OpenStyle:
+    """The style ``open`` with the bank in a folder, or, where none is, with the shipped one."""
+    folder = bank if bank and (bank / "card.toml").is_file() else OPEN_FOLDER
+    return OpenStyle(OPEN, folder, facts(folder))
+
+
 def find_styles(extra: Path | None = None) -> dict[str, Style]:
     """All styles by name, the paper's eight first.
 
@@ -88,12 +114,14 @@ def read_card(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a style card: {error}") from None
 
 
-def pick_styles(names: list[str] | tuple[str, ...], extra: Path | None = None) -> list[Style]:
-    """The named styles, each with a trained network.
+def pick_styles(
+    names: list[str] | tuple[str, ...], extra: Path | None = None, bank: Path | None = None
+) -> list[Style]:
+    """The named styles, each with a trained network; ``bank`` is the folder of a bank for ``open``.
 
     Raises InputError for one that is unknown or not trained.
     """
-    styles = find_styles(extra)
+    styles = find_styles(extra) | {OPEN: open_style(bank)}
     for name in names:
         if name not in styles:
             raise InputError(
@@ -142,19 +170,43 @@ class Stylizer:
         self.batch_size = batch_size
         self._styles = {style.name: style for style in styles}
         self._nets: dict[str, torch.nn.Module] = {}
+        self._mixtures: Mixtures | None = None
 
-    def __call__(self, name: str, windows: np.ndarray, size_px: int) -> np.ndarray:
+    def __call__(self, name: str, windows: np.ndarray, size_px: int, keys: Sequence[str] = ()) -> np.ndarray:
         """Stylize uint8 (N, S, S, 3) windows and average them down by area to uint8 (N, size_px, size_px, 3).
+
+        ``keys`` says what each window's open style is drawn by; other styles do not look at it.
         """
         import torch
         from torch.nn import functional as F
 
+        if name == OPEN:
+            return self._open(windows, size_px, keys)
         net = self._net(name)
         stylized = []
         with torch.inference_mode():
             for start in range(0, len(windows), self.batch_size):
                 faces = net(to_faces(windows[start:start + self.batch_size], self.device))
                 stylized.append(to_pictures(F.interpolate(faces, (size_px, size_px), mode="area")))
+        return np.concatenate(stylized)
+
+    def whole(self, name: str, picture: np.ndarray) -> np.ndarray:
+        """A picture, uint8 (H, W, 3), stylized at its own size, sides multiples of 4."""
+        return to_pictures(self._net(name)(to_faces(picture[None], self.device)))[0]
+
+    def _open(self, windows: np.ndarray, size_px: int, keys: Sequence[str]) -> np.ndarray:
+        """Each window in a style of its own."""
+        if self._mixtures is None:
+            bank = open_bank(self._styles[OPEN].folder)
+            self._mixtures = Mixtures(bank, self.device, self.dtype)
+        # one at a time on a CPU, so that no byte depends on the batch
+        size = 1 if self.device == "cpu" else self.batch_size
+        stylized = []
+        for start in range(0, len(windows), size):
+            part = slice(start, start + size)
+            faces = to_faces(windows[part], self.device)
+            made = self._mixtures.stylized(faces, self._mixtures.of(keys[part]), size_px)
+            stylized.append(to_pictures(made))
         return np.concatenate(stylized)
 
     def _net(self, name: str) -> "torch.nn.Module":

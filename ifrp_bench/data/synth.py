@@ -19,14 +19,16 @@ from ifrp_bench.data.format import (
     Shard, make_info, open_dataset, write_info, write_manifest, write_shard, write_skipped,
 )
 from ifrp_bench.data.pairs import PairMaker, open_faces, preview_sheet
+from ifrp_bench.data.open_styles import OPEN, make_bank
 from ifrp_bench.data.plan import Plan, PlannedShard, make_plan
 from ifrp_bench.data.recipe import AUTO, Recipe
 from ifrp_bench.data.styles import Style, Stylizer, pick_styles
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.ground.files import locked, sha256_of
+from ifrp_bench.ground.files import locked, sha256_of, write_whole
 from ifrp_bench.ground.images import write_png
 from ifrp_bench.ground.workers import map_in_order
 from ifrp_bench.sources import Faces
+from ifrp_bench.sources.folder import list_photographs
 
 PAIR_BYTES = 128 * 128 * 3
 # measured: on a CPU one picture's maps stay in the cache, a GPU wants many
@@ -41,6 +43,7 @@ def synthesize(
     *,
     faces: Path | None = None,
     styles: Path | None = None,
+    style_pictures: Path | None = None,
     landmarks: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
@@ -54,9 +57,14 @@ def synthesize(
     ``landmarks`` the cache of found faces (default: in ``out``). On a CPU no byte depends on ``workers`` or
     ``batch_size``. Raises InputError for anything that does not fit.
     """
-    chosen = pick_styles(recipe.styles, styles)
+    pick_styles(recipe.styles, styles)   # before anything is written
+    files = _pictures_of(style_pictures, recipe)
     make_folder(out)
     with locked(out):
+        # a bank of one's own belongs to the data set: it is what its pairs are made again with
+        if style_pictures and not (out / OPEN / "card.toml").is_file():
+            make_bank(style_pictures, files, out / OPEN)
+        chosen = pick_styles(recipe.styles, styles, out / OPEN)
         # who is in it, what is there already, what is left
         recipe = _with_precision(recipe, out, device)
         source = open_faces(
@@ -85,8 +93,23 @@ def synthesize(
 
         # what is written once all shards are there
         if not info["complete"]:
+            _keep_landmarks(landmarks, out)
             _finish(out, plan, source, chosen, info, device, batch_size)
     return info
+
+
+def _pictures_of(folder: Path | None, recipe: Recipe) -> list[str]:
+    """The pictures of a folder for open styles. Raises InputError where there is none, or no use for it."""
+    if folder is None:
+        return []
+    if OPEN not in recipe.styles:
+        raise InputError(
+            f"--style-pictures {folder}: no split has the style open; add --set train_styles=open"
+        )
+    files = list_photographs(folder) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"{folder}: no picture in it; --style-pictures wants a folder of paintings")
+    return files
 
 
 def make_folder(out: Path) -> None:
@@ -208,6 +231,13 @@ def _is_whole(out: Path, info: dict[str, Any], shard: PlannedShard) -> bool:
             " remove the file and run synth again"
         )
     return True
+
+
+def _keep_landmarks(landmarks: Path | None, out: Path) -> None:
+    """A copy of a cache that lies elsewhere, so that whoever makes the pairs again need not search for faces.
+    """
+    if landmarks and landmarks.is_file() and not (out / "landmarks.csv").exists():
+        write_whole(out / "landmarks.csv", landmarks.read_bytes())
 
 
 def _finish(

@@ -15,6 +15,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.format import (
     SPLIT_NAMES, Dataset, Shard, ShardError, open_dataset, read_manifest, read_shard,
 )
+from ifrp_bench.data.open_styles import OPEN
 from ifrp_bench.data.pairs import PairMaker, open_faces, part_of
 from ifrp_bench.data.plan import Plan, make_plan
 from ifrp_bench.data.recipe import Recipe, recipe_from
@@ -190,7 +191,7 @@ def _rerender(
         )
         return
     try:
-        chosen = pick_styles(recipe.styles, styles)
+        chosen = pick_styles(recipe.styles, styles, dataset.root / OPEN)
         source = open_faces(
             recipe, where, landmarks=dataset.root / "landmarks.csv", workers=0, device=device, quiet=True,
         )

@@ -120,6 +120,17 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path, optimize=True)
 
 
+def resize_shorter_side(picture: np.ndarray, side_px: int) -> np.ndarray:
+    """uint8 (H, W, 3) scaled so that the shorter side has ``side_px``, averaging areas where it shrinks."""
+    import cv2
+
+    factor = side_px / min(picture.shape[:2])
+    height, width = (round(side * factor) for side in picture.shape[:2])
+    return cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    )
+
+
 def tile(rows: list[list[np.ndarray]], gap_px: int = 4) -> np.ndarray:
     """Pictures of one size in rows and columns on white."""
     height, width = rows[0][0].shape[:2]

@@ -91,6 +91,31 @@ def draw_misalignment(tier: str, *key: str | int) -> Misalignment:
     return Misalignment(*(round(float(value), 6) for value in values))
 
 
+def draw_misalignments(tier: str, count: int, draws: np.random.Generator) -> np.ndarray:
+    """(count, 4) float64: angles in degrees, scales and both shifts, uniform in the tier's ranges.
+
+    For misalignments that are drawn while training: no manifest holds them.
+    """
+    ranges = TIERS[tier]
+    least = np.array([-ranges.max_angle_deg, ranges.min_scale, -ranges.max_shift, -ranges.max_shift])
+    most = np.array([ranges.max_angle_deg, 1.0, ranges.max_shift, ranges.max_shift])
+    return least + draws.random((count, 4)) * (most - least)
+
+
+def frame_similarities(misalignments: np.ndarray) -> np.ndarray:
+    """(N, 4) misalignments, as ``Misalignment`` names its fields, to (N, 3, 3): ``frame_similarity`` of many.
+    """
+    left, top, width, height = WINDOW_PX
+    centre = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
+    angle, scale = np.deg2rad(misalignments[:, 0]), misalignments[:, 1]
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.stack([cos, sin, -sin, cos], 1).reshape(-1, 2, 2)
+    matrices = np.zeros((len(misalignments), 3, 3))
+    matrices[:, :2, :2], matrices[:, 2, 2] = linear, 1.0
+    matrices[:, :2, 2] = centre + misalignments[:, 2:] * [width, height] - linear @ centre
+    return matrices
+
+
 def frame_similarity(misalignment: Misalignment) -> np.ndarray:
     """(3, 3): frame coordinates of the aligned face to frame coordinates of the misaligned one."""
     left, top, width, height = WINDOW_PX

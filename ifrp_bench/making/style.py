@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tomli_w
 import torch
@@ -27,7 +26,7 @@ from ifrp_bench.ground.compiler import compiler
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
-from ifrp_bench.ground.images import PictureError, read_picture, to_faces
+from ifrp_bench.ground.images import PictureError, read_picture, resize_shorter_side, to_faces
 from ifrp_bench.ground.precision import autocast
 from ifrp_bench.ground.provenance import trained_on
 from ifrp_bench.ground.warp import draw_misalignment, face_window
@@ -212,15 +211,6 @@ def train_style(
     }
     write_whole(style.folder / "card.toml", tomli_w.dumps(card).encode())
     return card
-
-
-def resize_shorter_side(picture: np.ndarray, side_px: int) -> np.ndarray:
-    """uint8 (H, W, 3) scaled so that the shorter side has ``side_px``, averaging areas."""
-    factor = side_px / min(picture.shape[:2])
-    height, width = (round(side * factor) for side in picture.shape[:2])
-    return cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    )
 
 
 def load_windows(source: Faces, faces: list[Face], config: Config, *key: str | int) -> np.ndarray:

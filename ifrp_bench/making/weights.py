@@ -161,7 +161,10 @@ def _command(run: Run) -> str:
     part = parts.trainable(run.method)
     defaults: dict[str, Any] = vars(part.declared.config())
     changed = {key: value for key, value in run.info["config"].items() if defaults.get(key) != value}
-    kept = ("epochs", "steps", "batch_size", "mirror", "colour_maps", "strengths", "ema", "init")
+    kept = (
+        "epochs", "steps", "batch_size", "mirror", "colour_maps", "strengths", "redraw", "redraw_styles",
+        "ema", "init",
+    )
     loop = run.info["loop"] | {"init": _init(run)}
     changed |= {key: loop[key] for key in kept if loop.get(key)}
     settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed.items())

@@ -28,6 +28,7 @@ class Averages:
         A layer's memory is short while it has been trained for few steps: the first weights are not
         remembered.
         """
+        shares: dict[float, list[tuple[Tensor, Tensor]]] = {}
         for number, (layer, mean) in enumerate(zip(self.network.modules(), self.averaged.modules())):
             # by the weights, not by leftover gradients: a resumed run then averages as an uninterrupted one
             pairs = list(zip(_own_tensors(mean), _own_tensors(layer)))
@@ -39,9 +40,14 @@ class Averages:
             share = 1 - min(self.decay, self.trained[number] / (self.trained[number] + YOUNG))
             for average, value in pairs:
                 if average.is_floating_point():
-                    average.lerp_(value, share)
+                    shares.setdefault(share, []).append((average, value))
                 else:   # counts of batches
                     average.copy_(value)
+
+        # those of one memory together: a call each would take as long as a step on a GPU
+        for share, moved in shares.items():
+            averages, values = (list(tensors) for tensors in zip(*moved))
+            torch._foreach_lerp_(averages, values, share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import to_faces, to_pictures
 from ifrp_bench.ground.settings import settings_of
 from ifrp_bench.ground.workers import on_threads
-from ifrp_bench.methods import Recoverer, Setup, Training
+from ifrp_bench.methods import Growing, Recoverer, Setup, Training
 from ifrp_bench.parts import Part
 
 FACES_AT_ONCE = 64
@@ -54,6 +54,8 @@ def load_trained(
         if "weights" in state:   # shipped: the recovering network alone
             assert method.network is not None
             method.network.load_state_dict(state["weights"])
+            if part.declared.stages:   # one that grew is grown
+                cast(Growing, method).at(steps)
         else:
             method.restore(state["method"])
             if state["averaged"] and method.network is not None:

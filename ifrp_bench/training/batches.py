@@ -132,27 +132,27 @@ def draw_colour_maps(count: int, share: float, draws: np.random.Generator) -> np
     A map turns the hue by any angle, scales saturation (0 to 1.5) and contrast (0.6 to 1.4) around mid-grey,
     and moves the brightness (within 0.15).
     """
-    maps = np.tile(np.eye(3, 4), (count, 1, 1))
-    for number in range(count):
-        angle, saturation, contrast, brightness, chosen = draws.random(5)
-        if chosen >= share:   # drawn all the same, so that a share changes no other map
-            continue
-        # around mid-grey: its own brightness is what the last draw moves
-        linear = (0.6 + 0.8 * contrast) * hue_and_saturation(2 * math.pi * angle, 1.5 * saturation)
-        maps[number, :, :3] = linear
-        maps[number, :, 3] = 0.5 - linear.sum(1) / 2 + 0.3 * (brightness - 0.5)
-    return maps.astype(np.float32)
+    # drawn for every face, so that a share changes no other map
+    angle, saturation, contrast, brightness, chosen = draws.random((count, 5)).T
+    linear = (0.6 + 0.8 * contrast)[:, None, None] * hue_and_saturation(2 * math.pi * angle, 1.5 * saturation)
+    # around mid-grey: its own brightness is what the last draw moves
+    offset = 0.5 - linear.sum(2) / 2 + 0.3 * (brightness - 0.5)[:, None]
+    mapped = np.concatenate([linear, offset[:, :, None]], 2)   # (count, 3, 4)
+    return np.where((chosen < share)[:, None, None], mapped, np.eye(3, 4)).astype(np.float32)
 
 
-def hue_and_saturation(angle: float, saturation: float) -> np.ndarray:
-    """(3, 3): turns colours around the grey axis by ``angle`` in radians and scales their distance from it.
+def hue_and_saturation(angle: np.ndarray | float, saturation: np.ndarray | float) -> np.ndarray:
+    """(..., 3, 3): turns colours around the grey axis by ``angle`` in radians and scales their distance from
+    it.
 
     Greys stay.
     """
     # Rodrigues' formula about the axis of equal red, green and blue
     grey = np.full((3, 3), 1 / 3)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    return grey + saturation * (math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross)
+    turned = saturation * np.cos(angle), saturation * np.sin(angle)
+    along, across = (np.asarray(part)[..., None, None] for part in turned)
+    return grey + along * (np.eye(3) - grey) + across * cross   # type: ignore[no-any-return]
 
 
 def _map_colours(faces: Tensor, maps: np.ndarray) -> Tensor:

@@ -34,6 +34,7 @@ from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.batch_norm import synchronized
 from ifrp_bench.nets.averages import Averages
 from ifrp_bench.training.batches import Batches, Unpaired, steps_per_epoch
+from ifrp_bench.training.redraw import PairRemaker, Redrawing
 from ifrp_bench.training.resolve import Job
 from ifrp_bench.training.timing import VALIDATION_ROWS
 
@@ -42,11 +43,22 @@ PICTURES = 8   # columns of the sheet of validation faces
 VALIDATION_BATCH = 64   # faces recovered at a time
 
 
-def train(job: Job, data: Dataset, out: Path, *, device: str = "cpu", quiet: bool = False) -> Run:
+def train(
+    job: Job,
+    data: Dataset,
+    out: Path,
+    *,
+    faces: Path | None = None,
+    styles: Path | None = None,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Run:
     """Train a method on a data set into the run folder ``out``; a run that is there with the same settings is
     resumed.
 
-    A method that optimises each face when it is used gets a folder with its settings and no checkpoint.
+    For a training that makes its pairs anew ``faces`` says where the photographs are if they have moved, and
+    ``styles`` is a folder of further style folders. A method that optimises each face when it is used gets a
+    folder with its settings and no checkpoint.
     Raises InputError for another run in the folder, losses that are no longer finite, and memory that does
     not suffice.
     """
@@ -67,7 +79,7 @@ def train(job: Job, data: Dataset, out: Path, *, device: str = "cpu", quiet: boo
         run = _start(out, info, job.defaults(), processes)
         if job.loop is None:
             return run
-        return _Training(job, run, data, processes, quiet).run_to_the_end()
+        return _Training(job, run, data, processes, quiet, faces, styles).run_to_the_end()
 
 
 def _start(
@@ -98,7 +110,16 @@ def describe(job: Job, data: Dataset) -> str:
 class _Training:
     """One training: the method, its data and its run folder."""
 
-    def __init__(self, job: Job, run: Run, data: Dataset, processes: Processes, quiet: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        data: Dataset,
+        processes: Processes,
+        quiet: bool,
+        faces: Path | None = None,
+        styles: Path | None = None,
+    ) -> None:
         self.loop, self.run, self.processes = job.trained, run, processes
         self.device = processes.device
         self.quiet = quiet or not processes.first
@@ -113,8 +134,8 @@ class _Training:
         paired = not isinstance(declared, Method) or declared.paired
         train_split = load_split(data, "train", self.device, upright=upright)
         self.validation = load_split(data, "val", self.device, upright=upright).first(VALIDATION_ROWS)
-        batches = Batches if paired else Unpaired
-        self.batches = batches(
+        kind = Batches if paired else Unpaired
+        batches = kind(
             train_split,
             loop.batch_size,
             loop.seed,
@@ -124,6 +145,13 @@ class _Training:
             processes.world,
             loop.strengths,
         )
+        self.batches: Batches | Redrawing = batches
+        if loop.redraw:
+            maker = PairRemaker(
+                data, self.device,
+                faces=faces, style_folder=styles, styles=loop.dealt_styles, upright=upright, quiet=self.quiet,
+            )
+            self.batches = Redrawing(batches, maker, loop.redraw)
         self.steps = loop.length(self.batches.steps_per_epoch)
 
         # the method

@@ -25,6 +25,10 @@ class Loop:
     mirror: bool = False   # pairs mirrored at random; an option of this project, as the next three
     colour_maps: Share = 0.0   # share of stylized faces whose colours are mapped at random
     strengths: Share = 0.0   # share that are mixed with their photograph, by random amounts; ours too
+    # epochs after which every SF is made anew, misaligned otherwise; 0: never; an option of this project
+    redraw: NotNegative = 0.0
+    # the styles it is made in, with commas; one that is named twice twice as often; empty: each in its own
+    redraw_styles: str = ""
     ema: Decay = 0.0   # decay of averaged weights, e.g. 0.999; both are validated, the better kept as best
     validations: Count = 20   # in the whole run
     tensorboard: bool = False   # events beside log.jsonl; needs the extra tensorboard
@@ -40,6 +44,13 @@ class Loop:
             raise InputError(f"{lengths}: one of them says how long to train, the other is 0")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile {self.compile!r} is none of auto, on, off")
+        if self.redraw_styles and not self.redraw:
+            raise InputError(f"redraw_styles {self.redraw_styles!r} says what redraw deals, and redraw is 0")
+
+    @property
+    def dealt_styles(self) -> tuple[str, ...]:
+        """What ``redraw`` deals."""
+        return tuple(word.strip() for word in self.redraw_styles.split(",") if word.strip())
 
     def length(self, steps_per_epoch: int) -> int:
         """Steps of the whole run."""

@@ -16,6 +16,7 @@ from ifrp_bench.data.runs import RunError, open_run
 from ifrp_bench.data.shipped import check_unseen, find_run, open_shipped, people_of, shipped_names
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.making.weights import ship
+from ifrp_bench.recovery.trained import load_trained, recover
 from tests.conftest import TINY, run, sets
 
 
@@ -53,6 +54,14 @@ def test_weights_are_the_runs_to_half_precision(folder, named):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert found[name].dtype == value.dtype and torch.allclose(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_of_a_method_that_grew_recover_what_the_run_does(folder, named, frames):
+    faces = np.ascontiguousarray(frames[:2, 40:168, 25:153])
+    there = load_trained(open_run(folder.parent.parent / "run"))
+    here = load_trained(open_shipped(named))
+    wanted, got = (recover(trained.method, faces).astype(int) for trained in (there, here))
+    assert np.abs(wanted - got).mean() < 1   # halves of floats
 
 
 def test_a_name_is_found_and_an_unknown_one_is_one_line(named, tmp_path, monkeypatch):

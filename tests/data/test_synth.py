@@ -383,3 +383,10 @@ def test_the_data_sets_hash_follows_its_contents(tiny, tmp_path):
     info["shards"]["val-00000.h5"]["sha256"] = "0" * 64
     (out / "dataset.json").write_text(json.dumps(info))
     assert open_dataset(out).sha256 != open_dataset(tiny).sha256
+
+
+def test_found_faces_that_lie_elsewhere_are_kept_with_the_pairs(photographs, tmp_path):
+    counts = sets(train_faces=2, val_faces=1, test_faces=1, stylize_px=128, test_styles="candy")
+    cache, out = tmp_path / "found.csv", tmp_path / "data"
+    run("synth", "photos", *counts, "--faces", photographs, "--landmarks", cache, "--out", out, "--quiet")
+    assert (out / "landmarks.csv").read_bytes() == cache.read_bytes()

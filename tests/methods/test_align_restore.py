@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs, Setup
 from ifrp_bench.methods.align_restore import (
-    Config, Context, Network, Recovering, build, stages, standardized,
+    Config, Context, Network, Recovering, build, lattice, stages, standardized,
 )
 from ifrp_bench.nets.stn import frame_maps, transform
 
@@ -103,13 +103,24 @@ def test_the_learning_rate_is_warmed_up_and_falls_to_nothing():
 
 
 def test_it_learns_where_a_face_lies_and_what_it_is():
-    method = build(Config(learning_rate=4e-3, own_from=0.0, own_until=0.1), Setup(steps=80))
+    config = Config(learning_rate=4e-3, own_from=0.0, own_until=0.1, lattice_weight=0.0)
+    method = build(config, Setup(steps=80))
     batch = pairs()
     first = method.step(batch)
     for _ in range(39):
         last = method.step(batch)
     assert float(last["align"]) < float(first["align"]) / 4
     assert float(last["pixel"]) < float(first["pixel"]) / 4
+
+
+def test_the_lattice_is_what_repeats_every_four_pixels():
+    error = torch.rand(2, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3) - 0.5
+    assert float(lattice(error)) < 1e-12   # however large: every place of a block has as much of it
+    for period in (2, 4):
+        grid = torch.zeros(1, 3, 32, 32)
+        grid[:, :, ::period] = 0.1
+        assert float(lattice(error + grid)) == pytest.approx(0.01 * (1 - 1 / period) / period, rel=1e-3)
+    assert float(lattice(torch.rand(1, 3, 128, 128))) < 1e-3   # of what repeats by chance
 
 
 def test_for_use_alone_nothing_of_a_training_is_built():

@@ -15,7 +15,13 @@ from ifrp_bench.methods.ifrp.method import Config, build
 from ifrp_bench.methods.ifrp.network import DN, NETWORKS, SRN
 from ifrp_bench.nets.stn import LEGACY, SpatialTransformer, matrices, misplacement, transform
 
-WIDTHS = {"srn-3stn": 8_364_451, "srn-4stn": 8_398_367, "srn-2stn": 8_336_067, "srn-0stn": 7_476_675}
+WIDTHS = {
+    "srn-3stn": 8_364_451,
+    "srn-4stn": 8_398_367,
+    "srn-2stn": 8_336_067,
+    "srn-0stn": 7_476_675,
+    "srn-4x4": 4_430_755,
+}
 
 
 def count(network: nn.Module) -> int:
@@ -33,8 +39,10 @@ def plain(srn: SRN, faces: torch.Tensor) -> torch.Tensor:
     x = faces
     for layer in srn.encoder.values():
         x = F.leaky_relu(layer.norm(layer.conv(x)), 0.2)
-        x = F.max_pool2d(x if layer.stn is None else layer.stn(x), 2)
-    x = srn.fc(x.flatten(1)).view(-1, 512, 2, 2)
+        x = x if layer.stn is None else layer.stn(x)
+        x = F.max_pool2d(x, 2) if layer.pools else x
+    wide = isinstance(srn.fc, nn.Conv2d)   # 4x4 places, each by itself
+    x = srn.fc(x) if wide else srn.fc(x.flatten(1)).view(-1, 512, 2, 2)
     for layer in srn.decoder.values():
         x = F.interpolate(x, scale_factor=2) if layer.doubles else x
         x = x if layer.stn is None else layer.stn(x)

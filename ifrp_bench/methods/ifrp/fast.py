@@ -29,7 +29,8 @@ class FastEncode(Encode):
         # an STN wants the features before the pool
         if self.stn is not None:
             return super().forward(x)
-        return F.leaky_relu(F.max_pool2d(self.norm(self.conv(x)), 2), SLOPE), None
+        x = self.norm(self.conv(x))
+        return F.leaky_relu(F.max_pool2d(x, 2) if self.pools else x, SLOPE), None
 
 
 class FastDecode(Decode):
@@ -45,7 +46,7 @@ class FastDecode(Decode):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(inlet(x, self.stn))))
+        return F.relu(self.norm(self.conv(inlet(x, self.stn))))   # d2 of a code of 4x4 places keeps the size
 
 
 def inlet(x: Tensor, stn: SpatialTransformer | None) -> Tensor:

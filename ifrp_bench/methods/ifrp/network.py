@@ -30,24 +30,27 @@ DECODERS: dict[str, Decoder] = {
         {"d3": (128, 16), "d4": (64, 32, "decoder")},
     ),
 }
-# the last two: srn-3stn without its decoder STN, and without any
-NETWORKS = ("srn-3stn", "srn-4stn", "srn-2stn", "srn-0stn")
+# srn-2stn and srn-0stn: srn-3stn without its decoder STN, and without any; srn-4x4 is ours: srn-3stn with a
+# code of 4x4 places in place of 2x2
+NETWORKS = ("srn-3stn", "srn-4stn", "srn-2stn", "srn-0stn", "srn-4x4")
 
 
 class Encode(nn.Module):
     """e1..e6: convolution, batch normalisation, LeakyReLU, an STN where one stands, 2x2 max-pooling."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stn: SpatialTransformer | None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stn: SpatialTransformer | None, *, pools: bool = True
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, size, padding=size // 2)
         self.norm: nn.Module = nn.BatchNorm2d(outputs)
-        self.stn = stn
+        self.stn, self.pools = stn, pools
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features, and the four numbers that the STN read off them."""
         x = F.leaky_relu(self.norm(self.conv(x)), SLOPE)
         if self.stn is None:
-            return F.max_pool2d(x, 2), None
+            return (F.max_pool2d(x, 2) if self.pools else x), None
         parameters = self.stn.parameters_of(x)
         return F.max_pool2d(transform(x, matrices(parameters)), 2), parameters
 
@@ -103,20 +106,29 @@ class SRN(nn.Module):
             convs = LOCALISATION[key]  # type: ignore[index]
             return SpatialTransformer(key[0], convs, legacy_bias=legacy_stn_bias)
 
-        # e1..e6: each halves the picture, from 128x128 to 2x2
+        # e1..e6: each halves the picture, from 128x128 to 2x2; for a code of 4x4 places the last one does not
+        wide = network == "srn-4x4"
         self.encoder = nn.ModuleDict()
         channels = 3
         for number, (outputs, size) in enumerate(ENCODER, 1):
             name = f"e{number}"
-            self.encoder[name] = self.encode(channels, outputs, size, stn(encoder_stns.get(name)))
+            pools = number < len(ENCODER) or not wide
+            before = stn(encoder_stns.get(name))
+            self.encoder[name] = self.encode(channels, outputs, size, before, pools=pools)
             channels = outputs
-        self.fc = nn.Linear(4 * channels, 4 * channels)   # 512 channels at 2x2
+        # 512 channels at 2x2; at 4x4, place by place, since a linear layer over all would have 67 M weights
+        self.fc: nn.Module = (
+            nn.Conv2d(channels, channels, 1) if wide else nn.Linear(4 * channels, 4 * channels)
+        )
 
-        # d1..d7: each but the first doubles it, back to 128x128; d8 gives the colours
+        # d1..d7: each but the first doubles it (of 4x4 places: but the first two), back to 128x128; d8 gives
+        # the colours
+        first = 3 if wide else 2
         self.decoder = nn.ModuleDict()
         for number, (outputs, size) in enumerate(layers, 1):
             before = stn(decoder_stns.get(f"d{number - 1}"))
-            self.decoder[f"d{number}"] = self.decode(channels, outputs, size, before, doubles=number > 1)
+            doubles = number >= first
+            self.decoder[f"d{number}"] = self.decode(channels, outputs, size, before, doubles=doubles)
             channels = outputs
         self.d8 = self.last_layer(channels)
 
@@ -132,11 +144,15 @@ class SRN(nn.Module):
         return self.d8(x)   # type: ignore[no-any-return]
 
     def bottleneck(self, stylized: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, 512, 2, 2), what is known of the face, and how STN1 turned, scaled and shifted it, (N, 4)."""
+        """(N, 512, 2, 2) or (N, 512, 4, 4), what is known of the face, and how STN1 turned, scaled and
+        shifted it, (N, 4).
+        """
         x, found = stylized, None
         for layer in self.encoder.values():
             x, parameters = layer(x)
             found = parameters if found is None else found
+        if isinstance(self.fc, nn.Conv2d):
+            return self.fc(x), found
         return self.fc(x.contiguous().flatten(1)).view(x.shape), found
 
     def layer(self, number: int) -> Decode:
