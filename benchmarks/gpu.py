@@ -1,9 +1,10 @@
 """What only a GPU can say, in calls of a few minutes that take little with them and end with small files.
 
-    python -m benchmarks.gpu pack --faces ../shared/data/faces/lfw --landmarks landmarks.csv     # here
-    python -m benchmarks.gpu unpack                                                            # and there:
+    python -m benchmarks.gpu pack --faces lfw --landmarks landmarks.csv   # here: .gpu/, which travels
+    python -m benchmarks.gpu unpack                                       # there, and then
     python -m benchmarks.gpu measure --out "$OUT"
-    python -m benchmarks.gpu train plan.toml --minutes 8 --out "$OUT"
+    python -m benchmarks.gpu train benchmarks/gpu.toml --minutes 6.5 --out "$OUT"
+    python -m benchmarks.gpu runs OUT                                     # here: run folders of what came
 
 ``pack`` puts the faces of recipe ``photos`` into one file, aligned and as WebP (6,947 of LFW: 26 MiB), with
 landmarks that say so; names, people and splits stay what they are. ``measure`` compares pixels and training
@@ -383,7 +384,7 @@ def _train_until(job: Any, data: Any, root: Path, until: float, device: str) -> 
     length = until - time.time()
     bad, bar = torch.full((), torch.inf, device=device), tqdm(disable=True)
     looked = 0
-    while (elapsed := time.monotonic() - begun) < length:
+    while (elapsed := time.monotonic() - begun) < length or not training.step:
         if elapsed > LEARNING_SECONDS:   # as long as this before the end is not known
             steps = max(training.step + 1, round(training.step * length / elapsed))
             training.method.setup = replace(training.method.setup, steps=steps)

@@ -67,10 +67,10 @@ def test_a_plan_is_trained_by_the_clock_and_its_weights_come_back(
     plan = tmp_path / "plan.toml"
     words = f"{sys.executable} -m benchmarks.gpu timed align-restore {tiny} {root} --until $END --device cpu"
     plan.write_text(f'runs = ["{root}"]\nchains = [["!{words} --set batch_size=2"]]\n')
-    monkeypatch.setattr(gpu, "SAVING_SECONDS", 40.0)
+    monkeypatch.setattr(gpu, "SAVING_SECONDS", 60.0)
     out = tmp_path / "out"
     out.mkdir()
-    call("train", plan, "--minutes", 1.0, "--out", out)
+    call("train", plan, "--minutes", 1.5, "--out", out)
     step, steps = open_run(root).progress("last")
     assert step == steps == open_run(root).info["loop"]["steps"] > 1
     weights = load_file(out / "tiny-restored.safetensors")

@@ -25,6 +25,7 @@ def styles_list(as_json: bool) -> None:
     faces that the network had not seen: at 256 pixels, where it stylizes, and at 128, which is stored.
     """
     from ifrp_bench.data.catalog import catalogue
+    from ifrp_bench.data.open_styles import OPEN, facts
 
     rows = catalogue()["styles"]
     if as_json:
@@ -37,6 +38,9 @@ def styles_list(as_json: bool) -> None:
         auc = f"{row['auc']:.3f}" if row["auc"] is not None else "-"
         painting = f"{row['title']}, {row['artist']}, {row['year']}"
         click.echo(f"{row['name']:<17}{row['role']:<8}{large:>8}{stored:>8}{auc:>7}  {painting}")
+    known = facts()["bank"]
+    each = f"each face in one of its own, of {known['styles']} squares of {known['pictures']} pictures"
+    click.echo(f"{OPEN:<17}{'':<8}{'':>8}{'':>8}{'':>7}  {each}, or of yours (synth --style-pictures)")
 
 
 @styles.command("train")
