@@ -10,6 +10,7 @@ from ifrp_bench.data.format import open_dataset, read_manifest
 from ifrp_bench.data.runs import open_run
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.precision import fast_precision
 from ifrp_bench.ground.warp import Misalignment, draw_misalignments, frame_similarities, frame_similarity
 from ifrp_bench.training import redraw
 from ifrp_bench.training.batches import Batches
@@ -47,7 +48,8 @@ def test_made_again_as_they_were_misaligned_they_are_the_stored_ones(
     made = maker.split(split, 0, 1)
     assert torch.allclose(made.warp, split.warp, atol=1e-6)
     levels = (made.stylized.int() - split.stylized.int()).abs().float()
-    assert levels.mean() < 0.2   # OpenCV samples at 1/32 of a pixel
+    # OpenCV samples at 1/32 of a pixel; bfloat16 makes more of what that is off
+    assert levels.mean() < (0.2 if fast_precision("cpu") == "float32" else 2.0)
 
 
 def test_each_round_is_another_and_the_same_again(split: Split, maker: PairRemaker) -> None:
