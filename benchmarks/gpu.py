@@ -449,20 +449,13 @@ def keep_run(root: Path, out: Path) -> None:
     """``NAME.safetensors``: the weights, float16, of the run's recovering network at its last checkpoint, the
     averaged ones where they were better.
     """
-    from ifrp_bench import parts
     from ifrp_bench.data.runs import open_run
-    from ifrp_bench.ground.settings import settings_of
-    from ifrp_bench.ground.weights import save_state
-    from ifrp_bench.methods import Setup
+    from ifrp_bench.ground.weights import halves, save_state
+    from ifrp_bench.making.weights import recovering_network
 
     run = open_run(root)
-    part = parts.trainable(run.method)
-    config: Any = settings_of(part.declared.config, run.info["config"], str(root))
-    network = part.declared.build(config, Setup(trains=False)).network
-    assert network is not None
-    weights = run.weights(network)
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
-    save_state(out / f"{root.parent.name}-{root.name}.safetensors", halves)
+    weights = halves(recovering_network(run).state_dict())
+    save_state(out / f"{root.parent.name}-{root.name}.safetensors", weights)
     (out / f"{root.parent.name}-{root.name}.log").write_text(json.dumps(run.progress("last")))
 
 
@@ -471,7 +464,7 @@ def keep_run(root: Path, out: Path) -> None:
 def runs(kept: Path) -> None:
     """Make run folders of what ``train`` kept: as far as they were trained, and not to be resumed."""
     from ifrp_bench.data.runs import Run
-    from ifrp_bench.ground.weights import load_state
+    from ifrp_bench.ground.weights import floats, load_state
 
     with tarfile.open(kept / "logs.tar.gz") as archive:
         archive.extractall(".", filter="data")
@@ -479,10 +472,7 @@ def runs(kept: Path) -> None:
         data, _, name = path.stem.partition("-")
         root = Path("runs", data, name)
         run = Run(root, json.loads((root / "run.json").read_text()))
-        weights = {
-            key: value.float() if value.is_floating_point() else value
-            for key, value in load_state(path).items()
-        }
+        weights = floats(load_state(path))
         step, steps = json.loads(Path(f"{path.stem}.log").read_text())
         summary = run.summary()
         state = {

@@ -170,7 +170,6 @@ def styles_fetch(style: str, where: str) -> None:
 @click.argument("picture", type=FILE)
 @click.option(
     "--style",
-    "style",
     required=True,
     metavar="NAME|FILE",
     help="A style of `styles list` or of --styles, or a picture whose style it is to be.",

@@ -47,7 +47,7 @@ def apply_style(
 
 
 def _in_style_of(picture: np.ndarray, path: Path, device: str) -> np.ndarray:
-    """In the style of the picture in a file: of the square that is as coarse as the picture is."""
+    """In the style of the picture in a file."""
     import torch
 
     cut = squares_of(path.parent, [path.name])

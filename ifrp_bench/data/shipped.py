@@ -23,7 +23,7 @@ from ifrp_bench.data.runs import Run, RunError, fit, open_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import PACKAGE
 from ifrp_bench.ground.images import SUFFIXES
-from ifrp_bench.ground.weights import load_state
+from ifrp_bench.ground.weights import floats, load_state
 
 DEFAULT = "portraits"   # what `destylize` takes where no run is named
 FOLDER = PACKAGE / "weights"
@@ -64,9 +64,7 @@ class Shipped(Run):
 
     @cached_property
     def _weights(self) -> dict[str, Tensor]:
-        state = load_state(self.root / "net.safetensors", sha256=self.sha256("last"))
-        # whole numbers (counters of batch normalisation) stay whole
-        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        return floats(load_state(self.root / "net.safetensors", sha256=self.sha256("last")))
 
     @cached_property
     def people(self) -> np.ndarray:

@@ -54,8 +54,9 @@ def synthesize(
     ``dataset.json``.
 
     ``faces`` is the folder of the recipe's source, ``styles`` a folder of further style folders,
-    ``landmarks`` the cache of found faces (default: in ``out``). On a CPU no byte depends on ``workers`` or
-    ``batch_size``. Raises InputError for anything that does not fit.
+    ``style_pictures`` one of pictures whose styles ``open`` mixes, ``landmarks`` the cache of found faces
+    (default: in ``out``). On a CPU no byte depends on ``workers`` or ``batch_size``. Raises InputError for
+    anything that does not fit.
     """
     pick_styles(recipe.styles, styles)   # before anything is written
     files = _pictures_of(style_pictures, recipe)

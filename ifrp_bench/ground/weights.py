@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -44,6 +45,16 @@ def save_state(path: Path, state: dict[str, "Tensor"]) -> None:
     from safetensors.torch import save
 
     write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+
+
+def halves(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Tensors in float16, as networks are shipped; whole numbers (batch normalisation counts) stay whole."""
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def floats(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """The same in float32, as networks are used."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def load_state(path: Path, *, sha256: str | None = None) -> dict[str, "Tensor"]:

@@ -29,7 +29,7 @@ from ifrp_bench.ground.precision import autocast, fast_precision
 from ifrp_bench.ground.provenance import trained_on
 from ifrp_bench.ground.ranks import roc_auc
 from ifrp_bench.ground.warp import FACE_PX, face_window
-from ifrp_bench.ground.weights import save_state
+from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.ground.workers import default_workers, map_in_order
 from ifrp_bench.nets.embedder import EMBEDDING, FOLDER, FaceEmbedder, load_embedder
 from ifrp_bench.nets.recogniser import TorchRecogniser, probe_face
@@ -173,13 +173,7 @@ def main(people: int, pictures: int, minutes: float, cache: Path, out: Path) -> 
     held, training = frames[:HELD_OUT], frames[HELD_OUT:].reshape(-1, *frames.shape[2:])
     faces = torch.from_numpy(np.stack([face_window(frame) for frame in training]))
     net, steps = train(faces, torch.arange(people).repeat_interleave(pictures), minutes)
-    save_state(
-        out / "net.safetensors",
-        {
-            name: value.half() if value.is_floating_point() else value
-            for name, value in net.state_dict().items()
-        },
-    )
+    save_state(out / "net.safetensors", halves(net.state_dict()))
     shipped, sha256, _ = load_embedder(out)   # measured as shipped, in float16's weights
     found = {name: round(float(value), 4) for name, value in areas(shipped, held).items()}
     card = {

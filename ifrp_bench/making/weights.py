@@ -19,6 +19,7 @@ import click
 import numpy as np
 import pandas as pd
 import tomli_w
+from torch import nn
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
@@ -27,7 +28,7 @@ from ifrp_bench.data.shipped import FOLDER, Shipped, find_run, hashes_of, people
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.settings import settings_of
-from ifrp_bench.ground.weights import save_state
+from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.methods import Setup
 
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
@@ -64,6 +65,19 @@ def _with_interval(rows: pd.DataFrame, column: str) -> list[float]:
     return [round(float(value), 4) for value in (people.mean(), low, high)]
 
 
+def recovering_network(run: Run) -> nn.Module:
+    """The network that recovers, alone, with the weights that a run ended with.
+
+    Raises RunError where the run has none that fit.
+    """
+    part = parts.trainable(run.method)
+    config: Any = settings_of(part.declared.config, run.info["config"], str(run.root))
+    network = part.declared.build(config, Setup(trains=False)).network
+    assert network is not None, f"{run.method} has no network"
+    network.load_state_dict(run.weights(network))
+    return network
+
+
 def ship(
     run: Run, data: Path, name: str, *, title: str, limits: str, results: Path | None = None,
     also: tuple[Path, ...] = (), out: Path = FOLDER,
@@ -79,15 +93,9 @@ def ship(
     if run.info["data_sha256"] != dataset.sha256:
         raise InputError(f"{run.root}: not trained on {data}")
 
-    # the recovering network alone, halves of floats
-    part = parts.trainable(run.method)
-    config: Any = settings_of(part.declared.config, run.info["config"], str(run.root))
-    network = part.declared.build(config, Setup()).network
-    assert network is not None, f"{run.method} has no network"
-    weights = run.weights(network)
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    network = recovering_network(run)
     folder = out / name
-    save_state(folder / "net.safetensors", halves)
+    save_state(folder / "net.safetensors", halves(network.state_dict()))
 
     # whom it was trained on, and whom what it started from was
     people = _people(run, [dataset, *map(open_dataset, also)])
