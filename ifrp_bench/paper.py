@@ -20,12 +20,12 @@ from ifrp_bench.data.shipped import check_unseen, find_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
-from ifrp_bench.nets.recogniser import open_recogniser
+from ifrp_bench.nets.recogniser import best_installed, open_recogniser
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.alignment import alignment_errors
 from ifrp_bench.recovery.split import Task, recover_split, recover_untrained, time_faces
 from ifrp_bench.recovery.trained import name_of
-from ifrp_bench.results.evaluate import Entry, check_recogniser, evaluate, named_metrics, needs_recogniser
+from ifrp_bench.results.evaluate import Entry, check_recognisers, evaluate, named_metrics, needs_recogniser
 from ifrp_bench.results.report import write_report
 from ifrp_bench.results.tables import tables_of, write_tables
 from ifrp_bench.training.loop import train
@@ -45,7 +45,8 @@ class Evaluation:
 
     ``runs`` are run folders, ``recovered`` names and folders of pictures that other systems made,
     ``sketches`` a test-only data set for the sketch columns, ``aligner`` the run that the condition ``stn``
-    takes, ``metrics`` None for those computed by default.
+    takes, ``metrics`` None for those computed by default. ``recognisers`` are names and files, the first
+    one's columns have plain names; none: the best one at hand for the data set's faces.
     """
 
     data: Dataset
@@ -53,7 +54,7 @@ class Evaluation:
     runs: tuple[Path, ...] = ()
     conditions: tuple[str, ...] = ("raw",)
     metrics: tuple[str, ...] | None = None
-    recogniser: str = "builtin"
+    recognisers: tuple[str, ...] = ()
     sketches: Dataset | None = None
     recovered: tuple[tuple[str, Path], ...] = ()
     aligner: Run | None = None
@@ -182,9 +183,10 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     """
     processes = Processes(wanted.device)
     metrics = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
-    needed = needs_recogniser(metrics)
-    recogniser = open_recogniser(wanted.recogniser, processes.device) if needed else None
-    check_recogniser(metrics, recogniser)
+    wanted, _ = pick_recognisers(wanted)
+    named = wanted.recognisers if needs_recogniser(metrics) else ()
+    judges = [open_recogniser(name, processes.device) for name in named]
+    check_recognisers(metrics, judges)
     runs = [find_run(root) for root in wanted.runs]
     for run in runs:
         check_unseen(run, wanted.data)
@@ -198,7 +200,7 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
         entries = list(_entries(wanted, runs, data, out, processes))
         evaluate(
             entries, data, out,
-            metrics=metrics, recogniser=recogniser, processes=processes, quiet=wanted.quiet,
+            metrics=metrics, recogniser=judges, processes=processes, quiet=wanted.quiet,
         )
     if not processes.first:
         return []
@@ -207,6 +209,30 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     if not wanted.sketches:   # an earlier evaluation's would stand beside rows that they do not go with
         (wanted.out / SKETCHES / "scores.csv").unlink(missing_ok=True)
     return write_results(wanted.out)
+
+
+def pick_recognisers(wanted: Evaluation) -> tuple[Evaluation, str]:
+    """The evaluation with the best recogniser at hand for its faces, where none is named and one is needed;
+    and what its user must know of that.
+    """
+    named = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
+    if wanted.recognisers or not needs_recogniser(named):
+        return wanted, ""
+    rendered = _is_rendered(wanted.data)
+    name = best_installed(rendered=rendered)
+    said = f"recogniser {name}; --recogniser names another"
+    if name == best_installed(rendered=True) and not rendered:
+        said = (
+            f"recogniser {name}: it knows rendered faces, what it says of photographs means little; for"
+            " those pip install 'ifrp-bench[dlib]', or ifrp-bench fetch facenet, or --recogniser FILE.onnx"
+        )
+    return replace(wanted, recognisers=(name,)), said
+
+
+def _is_rendered(data: Dataset) -> bool:
+    """Whether this project drew the faces; those of a source of the user's own are taken for photographs."""
+    source = data.info["recipe"]["source"]
+    return source in parts.source_names() and parts.source(source).rendered
 
 
 def _write_alignment(wanted: Evaluation) -> None:
@@ -266,7 +292,9 @@ def _entries(
     wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, processes: Processes,
 ) -> Iterator[Entry]:
     """Every row of the tables, its faces recovered."""
-    fixed = parts.difficulty_rows(with_training=bool(wanted.data.pairs("train")))
+    source = data.info["recipe"]["source"]
+    drawn = source in parts.source_names() and not parts.source(source).made
+    fixed = parts.difficulty_rows(with_training=bool(wanted.data.pairs("train")), of_sketches=drawn)
     for condition in wanted.conditions:
         task = Task(
             data, condition, wanted.aligner,

@@ -107,13 +107,15 @@ def aligner_names() -> list[str]:
     return [name for name, part in trainables().items() if part.aligns]
 
 
-def difficulty_rows(*, with_training: bool = True) -> list[str]:
+def difficulty_rows(*, with_training: bool = True, of_sketches: bool = False) -> list[str]:
     """Methods that say how hard a data set is: neither trained nor optimised.
 
-    Without a training split, those that do not look into it.
+    Without a training split, those that do not look into it; of drawings, also those that say something of
+    drawings alone.
     """
     fixed = {name: part.method for name, part in trainables().items() if part.use == "fixed"}
-    return [name for name, method in fixed.items() if with_training or not method.needs_training]
+    names = [name for name, method in fixed.items() if with_training or not method.needs_training]
+    return [name for name in names if of_sketches or not fixed[name].of_sketches]
 
 
 def paper_rows() -> tuple[str, ...]:

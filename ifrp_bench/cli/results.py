@@ -1,12 +1,28 @@
 """Commands that score, compare and report."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ifrp_bench.cli.options import (
     CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, part_names, pick_device, quiet_option,
     seed_option, sketches_option, words,
+)
+
+if TYPE_CHECKING:
+    from ifrp_bench.paper import Evaluation
+
+recogniser_option = click.option(
+    "--recogniser",
+    "recognisers",
+    metavar="NAME|FILE.onnx",
+    multiple=True,
+    help=(
+        "For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), dlib (extra dlib), or an"
+        " ONNX file with a card (FILE.json) beside it; may be repeated, each has columns of its own."
+        " [default: the best one installed for the faces]"
+    ),
 )
 
 
@@ -24,16 +40,7 @@ from ifrp_bench.cli.options import (
     metavar="NAME,NAME|FILE,...",
     help=f"Only these of {part_names('metrics')}, or files of your own. [default: psnr,ssim,frr,fcr,vr]",
 )
-@click.option(
-    "--recogniser",
-    metavar="NAME|FILE.onnx",
-    default="builtin",
-    show_default=True,
-    help=(
-        "For frr, fcr and vr: builtin (for rendered faces), facenet (see fetch), or an ONNX file with a card"
-        " (FILE.json) beside it."
-    ),
-)
+@recogniser_option
 @click.option(
     "--condition",
     "conditions",
@@ -61,7 +68,7 @@ def evaluate(
     runs: tuple[Path, ...],
     data: Path,
     metrics: str | None,
-    recogniser: str,
+    recognisers: tuple[str, ...],
     conditions: tuple[str, ...],
     sketches: Path | None,
     recovered: tuple[str, ...],
@@ -94,14 +101,24 @@ def evaluate(
         runs=runs or tuple(all_runs),
         conditions=conditions,
         metrics=words(metrics),
-        recogniser=recogniser,
+        recognisers=recognisers,
         sketches=open_dataset(sketches) if sketches else None,
         recovered=tuple(named_folder(text) for text in recovered),
         aligner=find_aligner(conditions, aligner, data),
         device=pick_device(device),
         quiet=quiet,
     )
-    show_tables(evaluate_all(wanted), out)
+    show_tables(evaluate_all(with_recogniser(wanted)), out)
+
+
+def with_recogniser(wanted: "Evaluation") -> "Evaluation":
+    """The evaluation with a recogniser picked where none was named and one is needed; said to the user."""
+    from ifrp_bench.paper import pick_recognisers
+
+    picked, said = pick_recognisers(wanted)
+    if said and not wanted.quiet:
+        click.echo(said)
+    return picked
 
 
 @click.command()
@@ -125,9 +142,7 @@ def evaluate(
     show_default=True,
     help="As for eval; may be repeated.",
 )
-@click.option(
-    "--recogniser", metavar="NAME|FILE.onnx", default="builtin", show_default=True, help="As for eval."
-)
+@recogniser_option
 @sketches_option
 @click.option("--runs", type=FOLDER, help="Where runs are kept. [default: runs/DATA]")
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
@@ -150,7 +165,7 @@ def paper(
     preset: str,
     methods: str | None,
     conditions: tuple[str, ...],
-    recogniser: str,
+    recognisers: tuple[str, ...],
     sketches: Path | None,
     runs: Path | None,
     out: Path | None,
@@ -198,17 +213,17 @@ def paper(
 
     folders = train_all(wanted, planned)
     out = out or Path("results") / data.name
-    tables = evaluate_all(Evaluation(
+    tables = evaluate_all(with_recogniser(Evaluation(
         data=dataset,
         out=out,
         runs=tuple(folders),
         conditions=conditions,
-        recogniser=recogniser,
+        recognisers=recognisers,
         sketches=open_dataset(sketches) if sketches else None,
         aligner=open_run(wanted.root(aligners[0])) if aligners else None,
         device=device,
         quiet=quiet,
-    ))
+    )))
     show_tables(tables, out)
 
 

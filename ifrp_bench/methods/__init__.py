@@ -200,6 +200,7 @@ class Method(Trainable):
     * ``paired``: whether it learns from pairs, or from SFs and RFs of different people;
     * ``headline``: the condition under which it stands in a paper's tables;
     * ``needs_training``: it looks into the training split when it is used;
+    * ``of_sketches``: a row that says something of drawings alone;
     * ``leaks``: whether, so configured, it is shown the real face that it is to recover;
     * ``notes``: what a reader of the tables must know of it, so configured;
     * ``variants``: configurations with rows of their own;
@@ -215,6 +216,7 @@ class Method(Trainable):
     headline: Literal["raw", "stn", "oracle"] = field(default="raw", kw_only=True)
     steps_setting: str = field(default="", kw_only=True)
     needs_training: bool = field(default=False, kw_only=True)
+    of_sketches: bool = field(default=False, kw_only=True)
     leaks: Callable[[Any], bool] = field(default=lambda config: False, kw_only=True)
     notes: Callable[[Any], Sequence[str]] = field(default=lambda config: (), kw_only=True)
     variants: Mapping[str, Variant] = field(default_factory=dict, kw_only=True)

@@ -12,7 +12,7 @@ Averages, intervals and tests over a split are ``results/``' business.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,12 +20,19 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]   # by name, a value a face
 
 
+JUDGED_BY = "@"   # between a column's name and the second or later recogniser whose it is
+
+
 @dataclass(frozen=True)
 class Column:
     """One column that a metric writes. ``name`` is its name in ``scores.csv``, with its unit.
 
     ``label`` is what tables call it; empty: it is in no table. With ``lower`` less is better. ``hits`` are
-    yes or no: tables have them in per cent and compare them by McNemar's test.
+    yes or no: tables have them in per cent and compare them by McNemar's test. ``ours``: the paper has no
+    such column; ``also`` names further tables in which it stands as one of ours. Chance, which tables print,
+    is
+    ``far`` for a column that accepts so much by chance, and ``top`` of the people for one whose hit is to be
+    among so many.
     """
 
     name: str
@@ -34,6 +41,15 @@ class Column:
     digits: int = 2
     lower: bool = False
     hits: bool = False
+    ours: bool = False
+    also: tuple[str, ...] = ()
+    top: int = 0
+    far: float = 0.0
+
+    def judged_by(self, recogniser: str) -> "Column":
+        """The same column of a further recogniser."""
+        label = f"{self.label} ({recogniser})" if self.label else ""
+        return replace(self, name=f"{self.name}{JUDGED_BY}{recogniser}", label=label)
 
 
 @dataclass(frozen=True)

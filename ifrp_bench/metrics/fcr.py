@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from ifrp_bench.ground.ranks import rank_queries
+from ifrp_bench.ground.ranks import TOP, rank_queries
 from ifrp_bench.metrics import Column, Embedded, Metric, Retrieved
 
 
@@ -46,6 +46,6 @@ def consistent(embedded: Embedded) -> Iterator[pd.DataFrame]:
 
 
 METRIC = Metric(
-    "retrieval", (Column("hit_top5", "fcr", unit="%", hits=True),),
+    "retrieval", (Column("hit_top5", "fcr", unit="%", hits=True, top=TOP),),
     score=score, default=True, table="table2", pairs=True, place=40,
 )

@@ -23,7 +23,7 @@ def score(embedded: Embedded) -> Retrieved:
 
 METRIC = Metric(
     "retrieval",
-    (Column("verified", "vr", unit="%", hits=True),),
+    (Column("verified", "vr", unit="%", hits=True, also=("table2",), far=FAR),),
     score=score,
     default=True,
     table="table3",

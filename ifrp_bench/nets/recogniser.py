@@ -1,5 +1,5 @@
-"""Face recognisers for evaluation: the embedded one, FaceNet, or an ONNX file with a card. Queries and
-gallery get the same fixed crop of the canonical frame, never a detector; no recogniser here is part of a
+"""Face recognisers for evaluation: the embedded one, FaceNet, dlib's, or an ONNX file with a card. Queries
+and gallery get the same fixed crop of the canonical frame, never a detector; no recogniser here is part of a
 training loss unless the user made it one, and then the tables say so.
 
 On a CPU faces are embedded one at a time, each on one thread: what a face gives depends on neither its
@@ -7,7 +7,7 @@ neighbours nor the number of cores.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +20,15 @@ from ifrp_bench.ground.files import sha256_of
 from ifrp_bench.ground.images import to_faces
 from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.warp import TEMPLATE_PX, resample, similarity, window_to_frame
+from ifrp_bench.ground.weights import fetched_weights
 from ifrp_bench.ground.workers import on_threads
+from ifrp_bench.nets import dlib_face
 
 GPU_BATCH = 256
 SAME = 0.9999   # cosine to the expected embedding of ``probe_face`` that passes as the same network
 CARD_FIELDS = ("name", "height_px", "width_px", "mean", "std", "template")
-NAMES = ("builtin", "facenet")
+NAMES = ("builtin", "facenet", "dlib")
+FOR_PHOTOGRAPHS = ("facenet", "dlib")   # trained on photographs, in the order in which they are taken
 
 
 class Recogniser(Protocol):
@@ -92,6 +95,46 @@ class TorchRecogniser:
             return self.net(to_faces(faces, self.device)).cpu().numpy()   # type: ignore[no-any-return]
 
 
+class _Crop:
+    """The fixed crop of a recogniser: uint8 (128, 128, 3) faces to its picture of (width, height), in which
+    the frame's five points lie at ``template``; the window's anisotropy is undone on the way.
+    """
+
+    def __init__(self, template: Sequence[Sequence[float]], size: tuple[int, int]) -> None:
+        self.size = size
+        # the recogniser's pixels to the frame's
+        to_frame = similarity(np.array(template, dtype=np.float64), TEMPLATE_PX)
+        # and on to the face's
+        self.source = np.linalg.inv(window_to_frame())[:2] @ np.vstack([to_frame, [0, 0, 1]])
+
+    def __call__(self, face: np.ndarray) -> np.ndarray:
+        return resample(face, self.source, self.size)
+
+
+class CroppedRecogniser:
+    """A network from crops (N, 3, H, W) in [0, 255] to embeddings of unit length."""
+
+    def __init__(
+        self, name: str, net: nn.Module, sha256: str, crop: "_Crop", device: str,
+    ) -> None:
+        self.name, self.sha256, self.crop, self.device = name, sha256, crop, device
+        self.net = net.to(device)
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """(N, 128, 128, 3) to (N, D); in full float32 on a GPU too."""
+        if self.device == "cpu":
+            return np.concatenate(on_threads(lambda face: self._embed(self.crop(face)[None]), faces))
+        exact_float32(self.device)
+        crops = np.stack(on_threads(self.crop, faces))
+        starts = range(0, len(crops), GPU_BATCH)
+        return np.concatenate([self._embed(crops[start:start + GPU_BATCH]) for start in starts])
+
+    def _embed(self, crops: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float()
+            return self.net(pixels).cpu().numpy()   # type: ignore[no-any-return]
+
+
 class OnnxRecogniser:
     """An ONNX file, faces float32 (N, 3, H, W) to embeddings, with a card of the same name (``.json``).
 
@@ -106,11 +149,7 @@ class OnnxRecogniser:
         self.name, self.sha256 = str(self.card["name"]), sha256_of(path) if path.is_file() else ""
         self.session = _open_session(path)
         self.input = self.session.get_inputs()[0].name
-        self.size = int(self.card["width_px"]), int(self.card["height_px"])
-        # the recogniser's pixels to the frame's
-        crop = similarity(np.array(self.card["template"], dtype=np.float64), TEMPLATE_PX)
-        # and on to the face's
-        self.source = np.linalg.inv(window_to_frame())[:2] @ np.vstack([crop, [0, 0, 1]])
+        self.crop = _Crop(self.card["template"], (int(self.card["width_px"]), int(self.card["height_px"])))
         if "expected" in self.card:
             check_recogniser(self, self.card["expected"])
 
@@ -120,7 +159,7 @@ class OnnxRecogniser:
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
 
     def _embed(self, face: np.ndarray) -> np.ndarray:
-        crop = resample(face, self.source, self.size).astype(np.float32)
+        crop = self.crop(face).astype(np.float32)
         if self.card.get("channels", "RGB") == "BGR":
             crop = crop[..., ::-1]
         values = (crop.transpose(2, 0, 1)[None] - np.float32(self.card["mean"])) / np.float32(
@@ -170,18 +209,42 @@ def _open_session(path: Path) -> Any:
 
 
 def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
-    """``builtin``, ``facenet``, or an ONNX file with its card.
+    """``builtin``, ``facenet``, ``dlib``, or an ONNX file with its card.
 
     Raises InputError for another name and for files that are none.
     """
     if name.endswith(".onnx"):
         return OnnxRecogniser(Path(name))
-    openers: dict[str, Callable[[str], Recogniser]] = {"builtin": _open_builtin, "facenet": _open_facenet}
+    openers: dict[str, Callable[[str], Recogniser]] = {
+        "builtin": _open_builtin, "facenet": _open_facenet, "dlib": _open_dlib,
+    }
     if name not in openers:
         raise InputError(
             f"recogniser {name!r}: expected {', '.join(NAMES)}, or an .onnx file with a card beside it"
         )
     return openers[name](device)
+
+
+def best_installed(*, rendered: bool) -> str:
+    """The recogniser for faces that are rendered or photographed, of those at hand.
+
+    The embedded one knows rendered faces alone: for photographs it is taken where there is no other.
+    """
+    if rendered:
+        return NAMES[0]
+    for name in FOR_PHOTOGRAPHS:
+        try:
+            _PLACES[name]()
+        except InputError:
+            continue
+        return name
+    return NAMES[0]
+
+
+_PLACES: dict[str, Callable[[], Path]] = {   # of their weights; they raise where there are none
+    "facenet": lambda: fetched_weights("facenet"),
+    "dlib": dlib_face.weights_path,
+}
 
 
 def _open_builtin(device: str) -> Recogniser:
@@ -198,3 +261,11 @@ def _open_facenet(device: str) -> Recogniser:
 
     net = FaceNet()   # its weights' sha256 is checked; what it gives is written into results.json
     return TorchRecogniser("facenet", net, net.sha256, device)
+
+
+def _open_dlib(device: str) -> Recogniser:
+    net = dlib_face.DlibFace()
+    crop = _Crop(net.card["template"], (net.card["width_px"], net.card["height_px"]))
+    recogniser = CroppedRecogniser("dlib", net, net.card["sha256"], crop, device)
+    check_recogniser(recogniser, net.card["expected"])
+    return recogniser

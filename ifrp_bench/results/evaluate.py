@@ -12,7 +12,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import filterfalse
 from pathlib import Path
@@ -29,11 +30,13 @@ from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.ground.provenance import versions
 from ifrp_bench.ground.workers import on_threads
-from ifrp_bench.metrics import Columns, Embedded, Metric, Scorer
+from ifrp_bench.metrics import JUDGED_BY, Columns, Embedded, Metric, Scorer
 from ifrp_bench.nets.recogniser import Recogniser, probe_face
 
 PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
 FACES_AT_ONCE = 64   # that a thread scores at a time
+# what tells the rows of faces and pairs of styles from one another
+PAIR_KEYS = ("query_style", "gallery_style", "query_seen", "gallery_seen", "face", "identity")
 
 Key = list[bytes | np.ndarray]   # everything that a kept array depends on
 
@@ -98,7 +101,7 @@ class Gallery:
 def evaluate(
     entries: Iterable[Entry], data: Dataset, out: Path, *,
     metrics: Iterable[str] | None = None,
-    recogniser: Recogniser | None = None,
+    recogniser: Recogniser | Sequence[Recogniser] | None = None,
     split: str = "test",
     processes: Processes | None = None,
     quiet: bool = False,
@@ -106,15 +109,17 @@ def evaluate(
     """Score every entry and write the results into ``out``; returns the scores.
 
     Of several processes the first has them, the others an empty frame. ``metrics`` are names of the catalogue
-    or files of the user's own; only what they need is computed. Raises InputError for an unknown metric,
-    retrieval without a recogniser, and recovered shards that are missing, broken or of another length:
-    nothing is written then.
+    or files of the user's own; only what they need is computed. Of several recognisers the first has the
+    columns of that name, each further one its own: ``rank@dlib``. Raises InputError for an unknown metric,
+    retrieval without a recogniser, two of one name, and recovered shards that are missing, broken or of
+    another length: nothing is written then.
     """
     wanted = named_metrics(parts.default_metrics() if metrics is None else metrics)
-    check_recogniser(wanted, recogniser)
+    judges = _listed(recogniser)
+    check_recognisers(wanted, judges)
     processes = processes or Processes("cpu")
     entries, gallery = list(entries), load_gallery(data, split)
-    scoring = _Scoring(gallery, data.sha256, wanted, recogniser, out / "kept")
+    scoring = _Scoring(gallery, data.sha256, wanted, judges, out / "kept")
 
     # what takes time, shard by shard, shared by the processes
     work: list[tuple[Entry | None, str]] = [
@@ -130,7 +135,7 @@ def evaluate(
     # put together, entry by entry
     facts = {
         "data_sha256": data.sha256,
-        "recogniser": recogniser.name if recogniser else "",
+        "recogniser": "+".join(judge.name for judge in judges),
         "protocol": PROTOCOL,
         "version": __version__,
     }
@@ -153,8 +158,16 @@ def evaluate(
         "split": split,
         "entries": described,
         "versions": versions(),
-    } | facts | (_about(recogniser) if recogniser else {}))
+        "recognisers": [_about(judge) for judge in judges],
+    } | facts)
     return joined["scores"]
+
+
+def _listed(recognisers: Recogniser | Sequence[Recogniser] | None) -> list[Recogniser]:
+    """One, several or none, as a list."""
+    if recognisers is None:
+        return []
+    return list(recognisers) if isinstance(recognisers, Sequence) else [recognisers]
 
 
 def _about(recogniser: Recogniser) -> dict[str, Any]:
@@ -163,8 +176,9 @@ def _about(recogniser: Recogniser) -> dict[str, Any]:
     """
     test = recogniser.embed(probe_face())[0][:8]
     return {
-        "recogniser_sha256": recogniser.sha256,
-        "recogniser_test": [round(float(value), 5) for value in test],
+        "name": recogniser.name,
+        "sha256": recogniser.sha256,
+        "test": [round(float(value), 5) for value in test],
     }
 
 
@@ -184,12 +198,18 @@ def needs_recogniser(metrics: Mapping[str, Metric]) -> bool:
     return any(metric.kind == "retrieval" for metric in metrics.values())
 
 
-def check_recogniser(metrics: Mapping[str, Metric], recogniser: Recogniser | None) -> None:
-    """Raises InputError for retrieval without a recogniser."""
-    if recogniser is None and needs_recogniser(metrics):
+def check_recognisers(metrics: Mapping[str, Metric], judges: Sequence[Recogniser]) -> None:
+    """Raises InputError for retrieval without a recogniser, and for two of one name."""
+    if not judges and needs_recogniser(metrics):
         names = [name for name, metric in parts.metrics().items() if metric.kind == "retrieval"]
         needed = f"{', '.join(names[:-1])} and {names[-1]} need a recogniser"
-        raise InputError(f"{needed}: builtin, facenet (fetched before) or an .onnx file with its card")
+        raise InputError(f"{needed}: builtin, facenet, dlib or an .onnx file with its card")
+    for name, count in Counter(judge.name for judge in judges).items():
+        if count > 1:
+            raise InputError(
+                f"{count} recognisers are called {name}: their columns could not be told apart; name each"
+                " once, or give one another name in its card"
+            )
 
 
 def load_gallery(data: Dataset, split: str) -> Gallery:
@@ -238,24 +258,24 @@ class _Scoring:
         gallery: Gallery,
         data_sha256: str,
         metrics: Mapping[str, Metric],
-        recogniser: Recogniser | None,
+        judges: Sequence[Recogniser],
         kept: Path,
     ) -> None:
         self.gallery, self.data_sha256, self.kept = gallery, data_sha256, kept
-        self.recogniser = recogniser if needs_recogniser(metrics) else None
+        self.judges = judges if needs_recogniser(metrics) else []
         self.columns = {name: {column.name for column in metric.columns} for name, metric in metrics.items()}
         self.scorers: dict[str, dict[str, Scorer]] = {"picture": {}, "retrieval": {}, "set": {}}
         for name, metric in metrics.items():
             self.scorers[metric.kind][name] = metric.opened()
         in_order = sorted(self.scorers["retrieval"], key=lambda name: metrics[name].place)
         self.scorers["retrieval"] = {name: self.scorers["retrieval"][name] for name in in_order}
-        self._gallery_embedded: np.ndarray | None = None
+        self._gallery_embedded: dict[str, np.ndarray] = {}   # by recogniser
 
     def prepare(self, entry: Entry | None, name: str) -> None:
         """What is kept of a shard of an entry, or, without one, of the gallery."""
         faces = self.gallery.of_shard(name) if entry is None else self._recovered(entry, name)
-        if self.recogniser:
-            self._embed(faces)
+        for judge in self.judges:
+            self._embed(judge, faces)
         for scorer in self.scorers["set"].values():
             self._features(scorer, faces)
         if entry is not None:
@@ -264,50 +284,43 @@ class _Scoring:
 
     def scored(self, entry: Entry) -> _Scored:
         """Its rows, put together from the parts that are kept."""
-        frame = self.gallery.frame
-        by_shard = [self._of_shard(entry, name) for name in self.gallery.shards]
-        table = frame.drop(columns="own")
-        for column in by_shard[0][0]:
-            table[column] = np.concatenate([columns[column] for columns, _ in by_shard])
+        table = self.gallery.frame.drop(columns="own")
+        recovered = {name: self._recovered(entry, name) for name in self.gallery.shards}
+        for metric in self.scorers["picture"]:
+            by_shard = [self._picture_scores(metric, faces, name) for name, faces in recovered.items()]
+            for column in by_shard[0]:
+                table[column] = np.concatenate([columns[column] for columns in by_shard])
+
+        # each recogniser's columns; the first one's have plain names
         frames, facts = {"scores": table}, {"retrieval_ties": 0}
-        if self.recogniser:
-            embedded = self._embedded(np.concatenate([embeddings for _, embeddings in by_shard]))
+        for judge in self.judges:
+            suffix = "" if judge is self.judges[0] else JUDGED_BY + judge.name
+            embedded = self._embedded(judge, [self._embed(judge, faces) for faces in recovered.values()])
             for scorer in self.scorers["retrieval"].values():
                 found = scorer.score(embedded)
                 for column, values in found.columns.items():
-                    table[column] = values
+                    table[column + suffix] = values
                 if found.pairs is not None:
-                    frames["consistency"] = found.pairs
-                facts |= found.facts
+                    frames["consistency"] = _beside(frames.get("consistency"), found.pairs, suffix)
+                facts |= {name + suffix: value for name, value in found.facts.items()}
         if self.scorers["set"]:
             frames["sets"] = pd.DataFrame(list(self._set_scores(entry)))
         return _Scored(frames, facts)
 
-    def _of_shard(self, entry: Entry, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The picture metrics' columns and the embeddings of a shard's recovered faces."""
-        recovered = self._recovered(entry, name)
-        columns: dict[str, np.ndarray] = {}
-        for metric in self.scorers["picture"]:
-            columns |= self._picture_scores(metric, recovered, name)
-        embeddings = (
-            self._embed(recovered) if self.recogniser else np.empty((len(recovered), 0), dtype=np.float32)
-        )
-        return columns, embeddings
-
-    def _embedded(self, queries: np.ndarray) -> Embedded:
-        """What retrieval metrics see of an entry."""
-        if self._gallery_embedded is None:
-            embeddings = [self._embed(self.gallery.of_shard(name)) for name in self.gallery.shards]
-            self._gallery_embedded = np.concatenate(embeddings)
+    def _embedded(self, judge: Recogniser, queries: list[np.ndarray]) -> Embedded:
+        """What retrieval metrics see of an entry whose shards' embeddings these are."""
+        if judge.name not in self._gallery_embedded:
+            embeddings = [self._embed(judge, self.gallery.of_shard(name)) for name in self.gallery.shards]
+            self._gallery_embedded[judge.name] = np.concatenate(embeddings)
         frame = self.gallery.frame
         return Embedded(
-            queries=queries,
+            queries=np.concatenate(queries),
             own=frame["own"].to_numpy(),
             style=frame["style"].to_numpy(),
             seen=frame["seen"].to_numpy(),
             face=frame["face"].to_numpy(),
             person=frame["identity"].to_numpy(),
-            gallery=self._gallery_embedded,
+            gallery=self._gallery_embedded[judge.name],
             identity=self.gallery.identity,
             names=self.gallery.names(),
         )
@@ -359,10 +372,8 @@ class _Scoring:
         key: Key = [scorer.features_name.encode(), scorer.sha256.encode(), PROTOCOL.encode(), faces]
         return _kept(self.kept, key, lambda: {"features": scorer.features(faces)})["features"]
 
-    def _embed(self, faces: np.ndarray) -> np.ndarray:
+    def _embed(self, recogniser: Recogniser, faces: np.ndarray) -> np.ndarray:
         """float32 (N, D) of uint8 (N, 128, 128, 3)."""
-        recogniser = self.recogniser
-        assert recogniser
         key: Key = [
             b"embedding",
             recogniser.name.encode(),
@@ -374,6 +385,16 @@ class _Scoring:
         if not np.isfinite(embedded).all():
             raise InputError(f"the recogniser {recogniser.name} gives values that are not finite")
         return embedded
+
+
+def _beside(first: pd.DataFrame | None, further: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    """The first recogniser's rows of faces and pairs of styles with the columns of a further one, whose rows
+    are the same.
+    """
+    if first is None:
+        return further
+    own = [str(column) for column in further if column not in PAIR_KEYS]
+    return first.assign(**{column + suffix: further[column].to_numpy() for column in own})
 
 
 def _is_own(metric: str) -> bool:

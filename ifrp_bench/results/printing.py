@@ -16,6 +16,18 @@ Row = tuple[str, list[pd.Series | None]]   # a label and a cell a column
 SPECIAL = "_%&#${}"   # of LaTeX, escaped by a backslash
 
 
+def titles(table: pd.DataFrame) -> dict[str, str]:
+    """What each column is called, those of ours with a star."""
+    ours = dict(zip(table["column"], table["ours"]))
+    return {column: f"{column}*" if own else column for column, own in ours.items()}
+
+
+def chances(table: pd.DataFrame) -> dict[str, str]:
+    """What guessing gives in each column in which that is a number; empty where there is none."""
+    rows = table.dropna(subset="chance").drop_duplicates("column")
+    return {row["column"]: f"{row['chance']:.{int(row['digits'])}f}" for _, row in rows.iterrows()}
+
+
 def cells(table: pd.DataFrame) -> tuple[list[str], list[Row]]:
     """The columns of a table in order, and its rows; a cell is a row of ``summarize``."""
     columns = list(dict.fromkeys(table["column"]))
@@ -55,7 +67,10 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
             if column in reported:
                 line[f"{column} reported"] = number(cell, "reported") if cell is not None else ""
         lines[label] = line
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("method")
+    chance = chances(table)
+    if chance:
+        lines["chance"] = chance
+    return pd.DataFrame.from_dict(lines, orient="index").rename(columns=titles(table)).rename_axis("method")
 
 
 def _reported_columns(table: pd.DataFrame) -> set[str]:
@@ -65,9 +80,13 @@ def _reported_columns(table: pd.DataFrame) -> set[str]:
 def markdown(table: pd.DataFrame, caption: str) -> str:
     """A table people read."""
     columns, rows = cells(table)
-    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    named, chance = titles(table), chances(table)
+    heads = [named[column] for column in columns]
+    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(columns) + 1) + "|"]
     for label, row in rows:
         lines.append(f"| {label} | " + " | ".join("" if cell is None else _text(cell) for cell in row) + " |")
+    if chance:
+        lines.append("| chance | " + " | ".join(chance.get(column, "") for column in columns) + " |")
     return "\n".join([*lines, "", caption, ""])
 
 
@@ -88,20 +107,21 @@ def latex(table: pd.DataFrame, caption: str) -> str:
     """
     columns, rows = cells(table)
     reported = _reported_columns(table)
-    titles = []
+    named, chance = titles(table), chances(table)
+    heads = []
     for column in columns:
-        titles.append(escape(column))
+        heads.append(escape(named[column]))
         if column in reported:
-            titles.append(r"\textit{reported}")
+            heads.append(r"\textit{reported}")
     lines = [
         r"% \usepackage{booktabs,siunitx,graphicx}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(caption)}}}",
         r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'c' * len(titles)}}}",
+        rf"\begin{{tabular}}{{l{'c' * len(heads)}}}",
         r"\toprule",
-        " & ".join(["method", *titles]) + r" \\",
+        " & ".join(["method", *heads]) + r" \\",
         r"\midrule",
     ]
     for label, row in rows:
@@ -112,6 +132,12 @@ def latex(table: pd.DataFrame, caption: str) -> str:
                 there = cell is not None and number(cell, "reported")
                 line.append(rf"\num{{{there}}}" if there else "")
         lines.append(" & ".join(line) + r" \\")
+    if chance:
+        line = ["chance"]
+        for column in columns:
+            line.append(rf"\num{{{chance[column]}}}" if column in chance else "")
+            line += [""] * (column in reported)
+        lines += [r"\midrule", " & ".join(line) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 

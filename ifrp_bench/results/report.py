@@ -24,7 +24,8 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.ranks import match_characteristic
 from ifrp_bench.ground.warp import WINDOW_PX
-from ifrp_bench.results.printing import cells, label_of, number, spread
+from ifrp_bench.results.judges import HIT, agreement, further_judges, opposed
+from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
 from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_scores, tables_of
 
 SHOWN = 3   # worst, median and best faces of a style, each
@@ -96,7 +97,9 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
     chosen = _chosen_rows(by_entry[leading.label])
     searched = [entry.label for entry in entries if "nearest" in scores and entry.trained]
     examples = {label: _examples(by_entry[label]) for label in searched}
-    pictures, problem = _load_pictures(facts, entries, by_entry, chosen, examples)
+    doubted = {label: _doubted(by_entry[label]) for label in searched}
+    doubted = {label: found for label, found in doubted.items() if found}
+    pictures, problem = _load_pictures(facts, entries, by_entry, chosen, examples, doubted)
     of_sketches = read_scores(sketches) if sketches else None
     page = _template().render(
         facts=facts,
@@ -109,6 +112,8 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
         leading=leading.label,
         chosen=chosen,
         examples=examples,
+        judges=_judges(scores),
+        doubted=doubted,
         pictures=pictures,
         problem=problem,
         frame=by_entry[leading.label],
@@ -173,9 +178,40 @@ def _examples(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """Rows whose search went right and wrong, spread over the split."""
     found = []
     for word, rows in (("right", frame.index[frame["hit_top5"]]), ("wrong", frame.index[~frame["hit_top5"]])):
-        places = np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)).tolist() if len(rows) else []
-        found += [(word, int(rows[place])) for place in places]
+        found += [(word, row) for row in _spread(rows)]
     return found
+
+
+def _spread(rows: pd.Index) -> list[int]:
+    """A few of the rows, spread over all of them."""
+    if not len(rows):
+        return []
+    places = np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).astype(int))
+    return [int(rows[place]) for place in places]
+
+
+def _doubted(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Rows that one recogniser finds first and another not among the five nearest, with both judgements."""
+    found = []
+    first = str(frame["recogniser"].iloc[0]).split("+")[0]
+    for judge in further_judges(frame):
+        other = f"@{judge}"
+        for yes, no, named in ((("", other, (first, judge))), ((other, "", (judge, first)))):
+            rows = frame.index[frame[HIT + yes] & ~frame["hit_top5" + no].astype(bool)]
+            for row in _spread(rows):
+                ranks = frame["rank" + yes][row], frame["rank" + no][row]
+                found.append((f"rank {ranks[0]} by {named[0]}, {ranks[1]} by {named[1]}", row))
+    return found
+
+
+def _judges(scores: pd.DataFrame) -> dict[str, Any]:
+    """The rows and sentences of the page's part on recognisers that disagree; empty with one of them."""
+    found = agreement(scores[scores["headline"]])
+    if found.empty:
+        return {}
+    labels = [label_of(*key) for key in zip(found["method"], found["run"], found["condition"])]
+    rows = found.assign(label=labels).to_dict("records")
+    return {"rows": rows, "opposed": opposed(scores[scores["headline"]])}
 
 
 def _own_rows(frame: pd.DataFrame) -> dict[str, int]:
@@ -189,6 +225,7 @@ def _load_pictures(
     by_entry: dict[str, pd.DataFrame],
     chosen: Chosen,
     examples: Chosen,
+    doubted: Chosen,
 ) -> tuple[_Pictures, str]:
     """Every face that the page shows, and what is wrong if they are not at hand."""
     data_folder = Path(facts["data_folder"])
@@ -203,6 +240,9 @@ def _load_pictures(
             wanted[label].add(row)
             wanted["stylized"].add(row)
             wanted["real"] |= {row, *(own[face] for face in frame["nearest"][row].split("|"))}
+    for label, found in doubted.items():
+        for what in (label, "stylized", "real"):
+            wanted[what] |= {row for _, row in found}
     try:
         data = open_dataset(data_folder)
         if data.sha256 != facts["data_sha256"]:
@@ -258,15 +298,12 @@ def _provenance(
         ("metrics", ", ".join(facts["metrics"])),
     ]
     if facts.get("recogniser"):
-        found.append(
-            (
-                "recogniser",
-                (
-                    f"{facts['recogniser']}, sha256 {facts.get('recogniser_sha256', '')[:16]}...; chance of a"
-                    f" top-5 hit {min(100.0, 500 / people):.1f} %"
-                ),
-            )
-        )
+        # an earlier version's results had one recogniser, and its hash beside its name
+        one = {"name": facts["recogniser"], "sha256": facts.get("recogniser_sha256", "")}
+        chance = f"chance of a top-5 hit {min(100.0, 500 / people):.1f} %"
+        judges = facts.get("recognisers", [one])
+        named = [f"{judge['name']}, sha256 {judge['sha256'][:16]}..." for judge in judges]
+        found.append(("recogniser", "; ".join([*named, chance])))
     if sketches is not None:
         found.append(
             (
@@ -306,7 +343,14 @@ def _as_html_table(name: str, table: pd.DataFrame) -> dict[str, Any]:
         )
         for label, row in rows
     ]
-    return {"name": name, "title": TITLES.get(name, name), "columns": columns, "rows": lines}
+    named, chance = titles(table), chances(table)
+    return {
+        "name": name,
+        "title": TITLES.get(name, name),
+        "columns": [named[column] for column in columns],
+        "rows": lines,
+        "chance": [chance.get(column, "") for column in columns] if chance else [],
+    }
 
 
 def _heat_maps(folder: Path, table: pd.DataFrame | None) -> list[dict[str, Any]]:

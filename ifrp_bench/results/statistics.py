@@ -23,7 +23,8 @@ Reported = Mapping[str, Mapping[str, float]]   # by method and column
 class TableColumn:
     """One column of a table: its ``name``, the score it averages and over which rows.
 
-    ``hits`` are percentages, tested by McNemar's test; with ``lower`` less is better.
+    ``hits`` are percentages, tested by McNemar's test; with ``lower`` less is better; ``ours``: the paper
+    has no such column. ``top`` and ``far`` say what chance gives, as a metric's ``Column`` has them.
     """
 
     name: str
@@ -32,14 +33,23 @@ class TableColumn:
     hits: bool = False
     digits: int = 2
     lower: bool = False
+    ours: bool = False
+    top: int = 0
+    far: float = 0.0
+
+    def chance(self, rows: pd.DataFrame) -> float:
+        """What guessing scores, in per cent; nan for a column in which that is no number."""
+        if self.far:
+            return 100 * self.far
+        return 100 * min(1.0, self.top / rows["identity"].nunique()) if self.top else np.nan
 
 
 def summarize(
     frame: pd.DataFrame, columns: Iterable[TableColumn], *, reported: Reported | None = None, seed: int = 0,
 ) -> pd.DataFrame:
     """A row per entry and column: ``mean``, ``low`` and ``high`` (95 %, bootstrap over identities), ``rows``,
-    ``infinite``, ``missing``, ``reported``; ``best``: whether the entry is the best of the column or no
-    worse by a paired test; ``second``: whether it is next and better than all that follow.
+    ``infinite``, ``missing``, ``reported``, ``chance``, ``ours``; ``best``: whether the entry is the best of
+    the column or no worse by a paired test; ``second``: whether it is next and better than all that follow.
 
     Style means are averaged, so that every style weighs the same. An infinite PSNR (equal faces) and a
     residual that was not found are counted and left out of the mean.
@@ -80,6 +90,8 @@ def _row(entry: EntryName, column: TableColumn, rows: pd.DataFrame) -> tuple[dic
         "infinite": int(np.isinf(values).sum()),
         "missing": int(np.isnan(values).sum()),
         "reported": np.nan,
+        "chance": column.chance(rows),
+        "ours": column.ours,
         "digits": column.digits,
         "lower": column.lower,
     }

@@ -6,7 +6,7 @@ one. Which columns there are, the metrics declare. Tables refuse to mix data set
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ifrp_bench import parts
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.metrics import Column, Metric
+from ifrp_bench.results.judges import agreement
 from ifrp_bench.results.printing import latex, markdown, printed
 from ifrp_bench.results.statistics import TableColumn, summarize
 
@@ -67,7 +68,11 @@ ALIGNMENT = (   # columns of ``alignment.csv``
 def _column(column: Column, group: str, rows: Callable[[pd.DataFrame], pd.Series]) -> TableColumn:
     """A metric's column over some of the rows."""
     name = f"{column.label} {group}".rstrip()
-    return TableColumn(name, column.name, rows, hits=column.hits, digits=column.digits, lower=column.lower)
+    return TableColumn(
+        name, column.name, rows,
+        hits=column.hits, digits=column.digits, lower=column.lower,
+        ours=column.ours, top=column.top, far=column.far,
+    )
 
 
 def _seen_and_unseen(columns: Iterable[Column]) -> list[TableColumn]:
@@ -95,9 +100,15 @@ class _Metrics:
     def _labelled(self, *, pairs: bool, table: str, everywhere: bool) -> list[Column]:
         found = []
         for metric in self.metrics.values():
-            chosen = metric.everywhere if everywhere else metric.table == table
-            if chosen and metric.pairs == pairs and metric.kind != "set":
-                found += [column for column in metric.columns if column.label]
+            if metric.pairs != pairs or metric.kind == "set":
+                continue
+            for column in metric.columns:
+                if not column.label:
+                    continue
+                if metric.everywhere if everywhere else metric.table == table:
+                    found.append(column)
+                elif table in column.also and not everywhere:
+                    found.append(replace(column, ours=True))
         return found
 
     def of_sets(self) -> list[Column]:
@@ -112,20 +123,26 @@ class _Metrics:
 
 
 def declared_in(folder: Path) -> dict[str, Metric]:
-    """The catalogue's metrics, and those of a user's own as the
-    results folder has written down what they declare.
+    """The catalogue's metrics, those of a user's own as the results folder has written down what they
+    declare, and the columns of second and later recognisers.
     """
     known = parts.metrics()
     try:
         facts = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         written: dict[str, list[dict[str, Any]]] = facts.get("columns", {})
+        judges = [judge["name"] for judge in facts.get("recognisers", [])]
     except (OSError, ValueError, AttributeError):
         return known
     own = {name: columns for name, columns in written.items() if name not in known}
-    return known | {
+    metrics = known | {
         name: Metric("picture", tuple(Column(**column) for column in columns))
         for name, columns in own.items()
     }
+    for name, metric in metrics.items():
+        if metric.kind == "retrieval":
+            further = [column.judged_by(judge) for judge in judges[1:] for column in metric.columns]
+            metrics[name] = replace(metric, columns=(*metric.columns, *further))
+    return metrics
 
 
 def read_scores(folder: Path, name: str = "scores.csv") -> pd.DataFrame:
@@ -174,6 +191,16 @@ def tables_of(folder: Path, sketches: Path | None = None) -> Tables:
     return tables | _alignment_table(folder) | _sets_table(declared, folder)
 
 
+def write_agreement(folder: Path) -> None:
+    """``judges.csv``: where the recognisers of a results folder disagree; none with one of them."""
+    found = agreement(read_scores(folder))
+    path = folder / "judges.csv"
+    if found.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_whole(path, found.to_csv(index=False, float_format="%.6g").encode())
+
+
 def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | None = None) -> list[Path]:
     """The tables of a results folder, with sketch columns from the results folder ``sketches``, into its
     ``tables/``.
@@ -183,6 +210,7 @@ def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | No
     FCR's blocks, and the residual misalignment, with every row. Returns their paths.
     """
     tables = tables_of(folder, sketches) if tables is None else tables
+    write_agreement(folder)
     caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None)
     caption += " ".join(f" {note}." for note in notes_of(folder))
     written = []
@@ -292,6 +320,8 @@ def _sets_table(declared: _Metrics, folder: Path) -> Tables:
                 "infinite": 0,
                 "missing": int(np.isnan(value)),
                 "reported": np.nan,
+                "chance": np.nan,
+                "ours": True,
                 "digits": column.digits,
                 "lower": column.lower,
                 "best": False,
@@ -323,15 +353,14 @@ def notes_of(folder: Path) -> list[str]:
 
 def _caption(scores: pd.DataFrame, sketches: pd.DataFrame | None) -> str:
     first = scores.iloc[0]
-    who = (
-        f", recogniser {first['recogniser']}"
-        if isinstance(first["recogniser"], str) and first["recogniser"]
-        else ""
-    )
+    judges = str(first["recogniser"] or "").split("+")
+    who = f", recogniser {judges[0]}" if judges[0] else ""
+    who += "".join(f", columns ({judge}) by {judge}" for judge in judges[1:])
     other = f", sketches {str(sketches.iloc[0]['data_sha256'])[:12]}" if sketches is not None else ""
     return (
         f"Data set {str(first['data_sha256'])[:12]}{other}, split {first['split']}, protocol"
         f" {first['protocol']}{who}; 95 % intervals by bootstrap over identities; bold: best, or not told"
         " from it by a paired test (Wilcoxon or McNemar, Holm-corrected, 5 %); underlined: next, and told"
-        " from all below; reported: the paper's value."
+        " from all below; reported: the paper's value; *: a column of ours, which the paper does not have;"
+        " chance: what guessing gives."
     )

@@ -100,13 +100,15 @@ class Source:
 
     ``folder`` says in words what ``--faces`` has to name; empty for a source that needs none. ``attributes``:
     it knows CelebA's attributes, which a recipe may exclude. ``made``: pairs are rendered from its faces;
-    without it they come from elsewhere and there is nothing to render.
+    without it they come from elsewhere and there is nothing to render. ``rendered``: its faces are drawn by
+    this project, so that the embedded recogniser knows such.
     """
 
     open: Callable[[Request], Faces]
     folder: str = ""
     attributes: bool = False
     made: bool = True
+    rendered: bool = False
 
 
 Read = Callable[[Face], np.ndarray]

@@ -139,8 +139,10 @@ def test_sketches_have_columns_of_their_own(tiny, sketches, pixels, tmp_path):
     assert set(first["column"]) == {
         f"{score} {group}" for score in ("psnr", "ssim") for group in ("seen", "unseen", "sketches")
     }
-    # the difficulty rows, mean-face from the training split of the main data set
-    assert len(pd.read_csv(out / "sketches" / "scores.csv")) == 4 * 3
+    # the difficulty rows, mean-face from the training split of the main data set; hair alone of sketches only
+    assert len(pd.read_csv(out / "sketches" / "scores.csv")) == 4 * 4
+    assert "hair-only" not in set(pd.read_csv(out / "scores.csv")["method"])
+    assert "hair-only (raw)" in (out / "tables" / "table2.md").read_text()
     assert (
         "sketches" in (out / "report.html").read_text()
         and "frr sketches" in (out / "tables" / "table2.md").read_text()
@@ -150,9 +152,9 @@ def test_sketches_have_columns_of_their_own(tiny, sketches, pixels, tmp_path):
 
 
 def test_a_data_set_for_testing_is_evaluated_by_itself(sketches, tmp_path):
-    """Only the row that needs no training split."""
+    """Only the rows that need no training split."""
     run("eval", "--data", sketches, "--metrics", "psnr,vr", "--out", tmp_path / "out", "--quiet")
-    assert pd.read_csv(tmp_path / "out" / "scores.csv")["method"].tolist() == ["copy"] * 4
+    assert pd.read_csv(tmp_path / "out" / "scores.csv")["method"].tolist() == ["copy"] * 4 + ["hair-only"] * 4
 
 
 @pytest.fixture()

@@ -9,7 +9,8 @@ from ifrp_bench.data.styles import NAMES
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.warp import TEMPLATE_PX, face_window, similarity
 from ifrp_bench.nets.embedder import FOLDER, load_embedder
-from ifrp_bench.nets.recogniser import open_recogniser, probe_face
+from ifrp_bench.nets import dlib_face
+from ifrp_bench.nets.recogniser import best_installed, open_recogniser, probe_face
 from tests.conftest import CARD
 
 pytest.importorskip("onnxruntime")
@@ -58,7 +59,7 @@ def test_files_that_are_no_recogniser_are_one_line(pixels, tmp_path):
     pixels.with_suffix(".json").unlink()
     with pytest.raises(InputError, match="has a card beside it"):
         open_recogniser(str(pixels))
-    with pytest.raises(InputError, match="expected builtin, facenet, or an .onnx file"):
+    with pytest.raises(InputError, match="expected builtin, facenet, dlib, or an .onnx file"):
         open_recogniser("vggface")
 
 
@@ -113,3 +114,36 @@ def test_a_model_of_another_input_is_one_line(pixels, frames):
     pixels.with_suffix(".json").write_text(json.dumps(card | {"height_px": 20}))
     with pytest.raises(InputError, match="does not take"):
         open_recogniser(str(pixels)).embed(face_window(frames[0])[None])
+
+
+def test_dlibs_network_gives_what_dlib_gives(frames):
+    """On faces, and on the picture of the self-test that its card was written with."""
+    dlib = pytest.importorskip("dlib")
+    if best_installed(rendered=False) == "builtin":
+        pytest.skip("the extra dlib is not installed")
+    theirs = dlib.face_recognition_model_v1(str(dlib_face.weights_path()))
+    ours = open_recogniser("dlib")
+    faces = np.concatenate([np.stack([face_window(frame) for frame in frames[:4]]), probe_face()])
+    for face, embedding in zip(faces, ours.embed(faces)):
+        wanted = np.array(theirs.compute_face_descriptor(ours.crop(face)))
+        assert embedding @ (wanted / np.linalg.norm(wanted)) > 0.999999
+
+
+def test_the_best_recogniser_installed_is_taken_for_photographs(monkeypatch, tmp_path):
+    monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path))   # no facenet
+    assert best_installed(rendered=True) == "builtin"
+    monkeypatch.setattr(dlib_face, "PACKAGE", "a_package_that_is_not_there")
+    assert best_installed(rendered=False) == "builtin"
+    with pytest.raises(InputError, match=r"needs the extra dlib: pip install 'ifrp-bench\[dlib\]'"):
+        open_recogniser("dlib")
+
+
+def test_other_weights_of_dlib_are_one_line(monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / dlib_face.FILE).write_bytes(b"other")
+    monkeypatch.syspath_prepend(str(tmp_path.parent))
+    monkeypatch.setattr(dlib_face, "PACKAGE", tmp_path.name)
+    assert best_installed(rendered=False) in ("dlib", "facenet")
+    with pytest.raises(InputError, match="its sha256 is .*install .* 0.3.0"):
+        open_recogniser("dlib")

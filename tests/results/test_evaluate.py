@@ -25,6 +25,7 @@ from ifrp_bench.ground.ranks import rank_queries, verified
 from ifrp_bench.ground.weights import HASHES
 from ifrp_bench.metrics import fid, kid
 from ifrp_bench.nets.recogniser import open_recogniser
+from ifrp_bench.paper import write_results
 from ifrp_bench.results.evaluate import Entry, evaluate
 from ifrp_bench.results.printing import escape
 from ifrp_bench.results.statistics import TableColumn, holm, intervals, paired_test, summarize
@@ -81,7 +82,7 @@ def test_every_row_says_what_it_is_of(results, tiny):
     assert {"psnr_db", "ssim", "ssim_rgb", "rank", "hit_top5", "cosine"} <= set(frame)
     assert len(read_scores(results, "consistency.csv")) == 56 * 3 * 3 * 2
     facts = json.loads((results / "results.json").read_text())
-    assert facts["recogniser_sha256"] and facts["metrics"] == ["psnr", "ssim", "frr", "fcr", "vr"]
+    assert facts["recognisers"][0]["sha256"] and facts["metrics"] == ["psnr", "ssim", "frr", "fcr", "vr"]
 
 
 def test_recovered_faces_that_are_the_real_ones_score_perfectly(tiny, pixels, tmp_path):
@@ -95,11 +96,64 @@ def test_recovered_faces_that_are_the_real_ones_score_perfectly(tiny, pixels, tm
     write_tables(tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "tables" / "table1.csv")
     assert table.set_index("column").loc["psnr seen", "infinite"] == 9
-    assert pd.read_csv(tmp_path / "out" / "tables" / "table2.csv").set_index("column")["mean"].to_dict() == {
-        "frr seen": 100,
-        "frr unseen": 100,
-        "fcr": 100,
-    }
+    table = pd.read_csv(tmp_path / "out" / "tables" / "table2.csv").set_index("column")
+    hits = {"frr seen", "frr unseen", "rank1 seen", "rank1 unseen", "vr seen", "vr unseen", "fcr"}
+    assert set(table.index) == hits | {"cosine seen", "cosine unseen"}
+    assert (table.loc[sorted(hits), "mean"] == 100).all()
+    # of three people everyone is among the five nearest, one in three is the nearest
+    assert table.loc["frr seen", "chance"] == 100 and round(table.loc["rank1 seen", "chance"], 2) == 33.33
+    assert table.loc["vr seen", "chance"] == 0.1 and np.isnan(table.loc["cosine seen", "chance"])
+    assert table["ours"].to_dict()["rank1 seen"] and not table["ours"].to_dict()["frr seen"]
+    printed = (tmp_path / "out" / "tables" / "table2.md").read_text()
+    assert "| rank1 seen* |" in printed and "\n| chance | 100.00 |" in printed
+
+
+class Halves:
+    """A recogniser that looks at one half of a face alone."""
+
+    sha256 = ""
+
+    def __init__(self, name: str, rows: slice) -> None:
+        self.name, self.rows = name, rows
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        seen = faces[:, self.rows, ::8].reshape(len(faces), -1).astype(np.float32) - 127.5
+        return seen / np.linalg.norm(seen, axis=1, keepdims=True)
+
+
+def test_each_of_two_recognisers_has_columns_of_its_own(tiny, tmp_path):
+    """The numbers are those that each gives alone."""
+    data = open_dataset(tiny)
+    for path in data.shards("test"):
+        write_recovered(tmp_path / "copy" / path.name, read_shard(path).stylized, {})
+    entry = Entry("copy", "", "raw", tmp_path / "copy")
+    upper, lower = Halves("upper", slice(0, 64, 8)), Halves("lower", slice(64, 128, 8))
+
+    def scores(*judges: Halves) -> pd.DataFrame:
+        out = tmp_path / "-".join(judge.name for judge in judges)
+        evaluate([entry], data, out, recogniser=judges, quiet=True)
+        return read_scores(out)
+
+    both, alone = scores(upper, lower), {judge.name: scores(judge) for judge in (upper, lower)}
+    for column in ("rank", "hit_top1", "hit_top5", "cosine", "verified"):
+        assert both[column].equals(alone["upper"][column])
+        assert both[f"{column}@lower"].equals(alone["lower"][column])
+    out = tmp_path / "upper-lower"
+    pairs = read_scores(out, "consistency.csv")
+    assert pairs["hit_top5@lower"].equals(read_scores(tmp_path / "lower", "consistency.csv")["hit_top5"])
+    assert set(both["recogniser"]) == {"upper+lower"}
+
+    # tables, the page and judges.csv
+    write_results(out)
+    table = pd.read_csv(out / "tables" / "table2.csv").set_index("column")["mean"]
+    assert np.isclose(table["rank1 (lower) seen"], 100 * both["hit_top1@lower"][both["seen"]].mean())
+    agreed = pd.read_csv(out / "judges.csv").iloc[0]
+    first, second = both["hit_top1"], both["hit_top1@lower"]
+    assert np.isclose(agreed["only_first"], 100 * (first & ~second).mean(), rtol=1e-5)
+    assert np.isclose(agreed[["both", "only_first", "only_second", "neither"]].sum(), 100, rtol=1e-5)
+    assert "Where the recognisers disagree" in (out / "report.html").read_text()
+    with pytest.raises(InputError, match="2 recognisers are called upper"):
+        scores(upper, upper)
 
 
 def test_only_what_is_asked_for_is_computed(tiny, tmp_path):
@@ -155,7 +209,7 @@ def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, 
     "options, word",
     [
         (("--metrics", "psnr,dists"), "'dists' is none of"),
-        (("--recogniser", "vggface"), "expected builtin, facenet, or an .onnx"),
+        (("--recogniser", "vggface"), "expected builtin, facenet, dlib, or an .onnx"),
         (("--condition", "stn"), "no run here"),
         (("--data", "nowhere"), "no data set here"),
     ],

@@ -85,4 +85,4 @@ def open_rendered(request: Request) -> RenderedFaces:
     return RenderedFaces(max(people, 1), request.faces_per_identity, request.seed, request.device)
 
 
-SOURCE = Source(open_rendered)
+SOURCE = Source(open_rendered, rendered=True)
