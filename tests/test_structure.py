@@ -23,6 +23,7 @@ LAYERS = {   # a module imports from lower layers and its own room: rooms of one
     "results": 6,
     "making": 6,
     "paper": 7,
+    "submission": 7,
     "cli": 8,
     "__main__": 9,
 }

@@ -9,6 +9,7 @@ import click
 
 from ifrp_bench import __version__
 from ifrp_bench.cli.data import import_pairs, pictures, synth, verify
+from ifrp_bench.cli.leaderboard import leaderboard
 from ifrp_bench.cli.options import CONTEXT, Commands
 from ifrp_bench.cli.project import bench, demo, fetch, list_all
 from ifrp_bench.cli.results import evaluate, paper, report
@@ -40,6 +41,7 @@ _COMMANDS: list[Any] = [
     evaluate,
     report,
     paper,
+    leaderboard,
     list_all,
     fetch,
     bench,

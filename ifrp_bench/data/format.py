@@ -26,7 +26,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,31 @@ class Dataset:
         """
         core = {key: self.info[key] for key in ("schema", "recipe", "faces_sha256", "styles", "shards")}
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+    def split_sha256(self, split: str) -> str:
+        """One hash of what a split asks of a method: its faces by name, their styles and misalignments, the
+        style networks and how they are used.
+
+        It is the same on every kind of machine and whatever the other splits hold. Raises ShardError without
+        a manifest.
+        """
+        recipe = self.info["recipe"]
+        lines = sorted(_of_split(read_manifest(self.root), split))
+        styles = {line.split(",")[1] for line in lines}
+        asked = {
+            "rows": lines,
+            "styles": {style: self.info["styles"].get(style, "") for style in sorted(styles)},
+            "how": {key: recipe[key] for key in ("border", "stylize_px")},
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _of_split(rows: Iterable[Mapping[str, str]], split: str) -> Iterator[str]:
+    """What is shown to a method, a line each: a face in a style, and how it lies."""
+    shown = [key for key in MANIFEST_COLUMNS if key not in ("split", "shard", "row", "identity")]
+    for row in rows:
+        if row["split"] == split:
+            yield ",".join(row[key] for key in shown)
 
 
 def open_dataset(root: Path, *, complete: bool = True) -> Dataset:

@@ -7,7 +7,6 @@ no network and opens from disk.
 
 import base64
 import io
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from ifrp_bench.ground.ranks import match_characteristic
 from ifrp_bench.ground.warp import WINDOW_PX
 from ifrp_bench.results.judges import HIT, agreement, further_judges, opposed
 from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
-from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_scores, tables_of
+from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_results, read_scores, tables_of
 
 SHOWN = 3   # worst, median and best faces of a style, each
 EXAMPLES = 3   # right and wrong searches of an entry, each
@@ -89,7 +88,7 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
     Where the data set or recovered faces are no longer at hand, the page has no galleries and says so. Raises
     InputError where there are no scores.
     """
-    scores, facts = read_scores(folder), _read_facts(folder)
+    scores, facts = read_scores(folder), read_results(folder)
     tables = tables_of(folder, sketches) if tables is None else tables
     entries = [_entry(one) for one in facts["entries"] if one["headline"]]
     by_entry = {entry.label: _rows_of(scores, entry) for entry in entries}
@@ -131,18 +130,6 @@ def _entry(described: dict[str, Any]) -> _Entry:
     """An entry as ``results.json`` describes it."""
     key = described["method"], described["run"], described["condition"]
     return _Entry(label_of(*key), key, Path(described["recovered"]), trained=bool(described["run"]))
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable ({error}); `ifrp-bench eval` makes it") from None
-    missing = [key for key in ("entries", "data_folder", "data", "versions") if key not in facts]
-    if missing:
-        raise InputError(f"{path}: the key {missing[0]!r} is missing; evaluate again")
-    return facts   # type: ignore[no-any-return]
 
 
 def _rows_of(scores: pd.DataFrame, entry: _Entry) -> pd.DataFrame:

@@ -145,6 +145,22 @@ def declared_in(folder: Path) -> dict[str, Metric]:
     return metrics
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """``results.json`` of a results folder.
+
+    Raises InputError where it is missing or another evaluation's than this version reads.
+    """
+    path = folder / "results.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); `ifrp-bench eval` makes it") from None
+    missing = [key for key in ("entries", "data_folder", "data", "versions") if key not in facts]
+    if missing:
+        raise InputError(f"{path}: the key {missing[0]!r} is missing; evaluate again")
+    return facts   # type: ignore[no-any-return]
+
+
 def read_scores(folder: Path, name: str = "scores.csv") -> pd.DataFrame:
     """``scores.csv`` or ``consistency.csv`` of a results folder.
 

@@ -131,30 +131,6 @@ def test_words_on_the_heat_map_can_be_read():
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium; the tests that want one are left out where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("no chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
 def test_in_a_browser_tables_are_sorted_and_styles_picked(results, browser):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select

@@ -1,0 +1,47 @@
+"""What a trained method costs to use: parameters, operations and time of one face."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from ifrp_bench.data.runs import Run
+from ifrp_bench.ground.provenance import fingerprint
+from ifrp_bench.nets.recogniser import probe_face
+from ifrp_bench.recovery.trained import load_trained, recover
+
+TIMES = 15   # that one face is recovered
+
+
+def cost_of(run: Run, device: str = "cpu") -> dict[str, Any]:
+    """``parameters``, ``operations`` (floating-point, of one face), ``latency_ms`` (median of one face at a
+    time) and ``latency_machine``; None each for a method that is no network.
+    """
+    trained = load_trained(run, device=device) if run.has("last") else None
+    network = trained.method.network if trained else None
+    if trained is None or network is None:
+        return dict.fromkeys(("parameters", "operations", "latency_ms", "latency_machine"))
+    face = probe_face()
+    seconds = []
+    for _ in range(TIMES + 2):   # the first ones find caches empty
+        started = time.perf_counter()
+        recover(trained.method, face, device=device)
+        seconds.append(time.perf_counter() - started)
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "operations": _operations(trained.method, face, device),
+        "latency_ms": round(1000 * statistics.median(seconds[2:]), 2),
+        "latency_machine": fingerprint(device),
+    }
+
+
+def _operations(method: Any, face: np.ndarray, device: str) -> float:
+    """As torch counts those of convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    faces = torch.from_numpy(face).to(device).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        method.recover(faces)
+    return float(counter.get_total_flops())
