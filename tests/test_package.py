@@ -57,6 +57,13 @@ def test_the_wheel_holds_styles_manifests_and_licence(wheel):
         assert wanted | {f"ifrp_bench/nets/{folder}/card.toml"} <= set(names)
     for name in ("card.toml", "net.safetensors", "people.npy"):
         assert f"ifrp_bench/weights/portraits/{name}" in names
+    assert {
+        "ifrp_bench/manifests/lists/lfw.toml",
+        "ifrp_bench/manifests/lists/lfw.csv",
+        "ifrp_bench/nets/dlib/card.toml",
+        "ifrp_bench/results/leaderboard.html",
+        "ifrp_bench/results/entry.schema.json",
+    } <= set(names)
     assert "ifrp_bench/manifests/celeba-paper.toml" in names and any(
         name.endswith("LICENSE") for name in names
     )

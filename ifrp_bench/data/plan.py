@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ifrp_bench.data.format import SPLIT_NAMES
+from ifrp_bench.data.lists import choose
 from ifrp_bench.data.recipe import AUTO, Recipe, with_counts
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
@@ -124,11 +125,16 @@ def _pools(recipe: Recipe, source: Faces) -> dict[str, list[list[Face]]]:
     shuffled = [faces[i] for i in generator(recipe.seed, "faces").permutation(len(faces))]
     if recipe.split == "random-image":
         return {split: [[face] for face in shuffled] for split in SPLIT_NAMES}
+    listed = choose(recipe.test_list, faces, source) if recipe.test_list else []
+    if listed:
+        tested = {face.identity for face in listed}
+        shuffled = [face for face in shuffled if face.identity not in tested]
     by_split = _by_partition(shuffled) if source.official else _by_identity(recipe, shuffled)
-    return {
+    pools = {
         split: [[face] for face in by_split[split]] if split == "train" else _people(recipe, by_split[split])
         for split in SPLIT_NAMES
     }
+    return pools | {"test": [[face] for face in listed]} if listed else pools
 
 
 def _by_partition(faces: list[Face]) -> dict[str, list[Face]]:
@@ -139,6 +145,7 @@ def _by_identity(recipe: Recipe, faces: list[Face]) -> dict[str, list[Face]]:
     """People are shuffled; the first are tested, the next validated, the rest trained on."""
     people = _people(recipe, faces)
     test, val = (_count(recipe, split, len(people)) for split in ("test", "val"))
+    test = 0 if recipe.test_list else test   # those are dealt already
     dealt = {"test": people[:test], "val": people[test:test + val], "train": people[test + val:]}
     training = {face.name for group in dealt["train"] for face in group}
     return {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ifrp_bench import parts
+from ifrp_bench.data.lists import open_list
 from ifrp_bench.data.styles import NAMES, PRECISIONS, SEEN
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import package_folder
@@ -46,6 +47,7 @@ class Recipe:
     shard_pairs: int = 500
     seed: int = 0
     description: str = ""
+    test_list: str = ""   # a frozen list: these faces are tested, nobody of them is trained or validated on
 
     def styles_of(self, split: str) -> tuple[str, ...]:
         """The styles of a split; validation sees the seen ones only,
@@ -59,10 +61,12 @@ class Recipe:
         return tuple(dict.fromkeys(self.train_styles + self.test_styles))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for ``dataset.json``; tuples become lists."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        """Plain values for ``dataset.json``; tuples become lists.
+
+        A key that came later is left out where it is at its default, so that data sets begun before go on.
+        """
+        values = {key: value for key, value in asdict(self).items() if key != "test_list" or value}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def recipe_names() -> list[str]:
@@ -125,7 +129,7 @@ def _listed(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _check(recipe: Recipe, where: str) -> None:
-    for key in ("name", "source", "description"):
+    for key in ("name", "source", "description", "test_list"):
         if not isinstance(getattr(recipe, key), str):
             raise InputError(f"{where}: {key} is {getattr(recipe, key)!r}, expected a word")
     words = {
@@ -155,9 +159,22 @@ def _check(recipe: Recipe, where: str) -> None:
     if recipe.exclude_attributes and not source.attributes:
         having = ", ".join(name for name in parts.source_names() if parts.source(name).attributes)
         raise InputError(f"{where}: exclude_attributes needs the source {having}, which has attributes")
+    if recipe.test_list:
+        _check_list(recipe, where)
     for key in ("train_styles", "test_styles"):
         if not getattr(recipe, key):
             raise InputError(f"{where}: {key} is empty")
+
+
+def _check_list(recipe: Recipe, where: str) -> None:
+    people = open_list(recipe.test_list).people
+    if recipe.split != SPLITS[0]:
+        raise InputError(f"{where}: test_list {recipe.test_list} wants split = {SPLITS[0]!r}")
+    if recipe.test_faces not in (AUTO, people):
+        raise InputError(
+            f"{where}: test_faces is {recipe.test_faces}, the list {recipe.test_list} has {people}; leave it"
+            f" {AUTO!r}"
+        )
 
 
 def with_counts(recipe: Recipe, train: int, val: int, test: int) -> Recipe:

@@ -15,6 +15,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.format import (
     SPLIT_NAMES, Dataset, Shard, ShardError, open_dataset, read_manifest, read_shard,
 )
+from ifrp_bench.data.lists import said_of
 from ifrp_bench.data.open_styles import OPEN
 from ifrp_bench.data.pairs import PairMaker, open_faces, part_of
 from ifrp_bench.data.plan import Plan, make_plan
@@ -92,6 +93,9 @@ def verify(
     # shards against each other, against the manifest, and against the recipe, made again
     report.problems += _splits(dataset, recipe, people)
     report.problems += _manifest(dataset, shards)
+    frozen = said_of(dataset)
+    if frozen:
+        report.notes.append(frozen)
     with one_thread():   # as synthesis renders
         _rerender(dataset, recipe, faces, styles, device, sample, report)
     return report

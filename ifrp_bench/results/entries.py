@@ -20,6 +20,7 @@ import pandas as pd
 
 from ifrp_bench import __version__
 from ifrp_bench.data.format import Dataset
+from ifrp_bench.data.lists import frozen_of
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.results.tables import read_results, read_scores, tables_of
@@ -66,6 +67,7 @@ def make_entry(
     if scores.empty:
         raise InputError(f"{results}: no scores of {method} {run}".rstrip())
     styles = [str(style) for style in scores["style"].unique()]
+    frozen = frozen_of(data)
     conditions = {}
     for condition in scores["condition"].unique():
         chosen = (_of_entry(tables[name], method, run) for name in ("conditions", "styles"))
@@ -83,7 +85,7 @@ def make_entry(
         "who": entrant.who,
         "note": entrant.note,
         "test_set": {
-            "name": facts["data"],
+            "name": frozen.label if frozen else facts["data"],
             "sha256": data.split_sha256(facts["split"]),
             "data_sha256": facts["data_sha256"],
             "split": facts["split"],
