@@ -20,7 +20,7 @@ from ifrp_bench.data.shipped import check_unseen, find_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
-from ifrp_bench.nets.recogniser import best_installed, open_recogniser
+from ifrp_bench.nets.recogniser import Recogniser, best_installed, open_recogniser
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.alignment import alignment_errors
 from ifrp_bench.recovery.split import Task, recover_split, recover_untrained, time_faces
@@ -28,12 +28,14 @@ from ifrp_bench.recovery.trained import name_of
 from ifrp_bench.results.evaluate import Entry, check_recognisers, evaluate, named_metrics, needs_recogniser
 from ifrp_bench.results.report import write_report
 from ifrp_bench.results.tables import tables_of, write_tables
+from ifrp_bench.robustness import Judged, Rendering, contenders, write_curves, write_left_out
 from ifrp_bench.training.loop import train
 from ifrp_bench.training.resolve import Job, resolve
 from ifrp_bench.training.timing import time_training
 
 BUDGET_VALIDATIONS = 4   # of a training that has minutes: they are part of them
 TIMED_STEPS = 3   # of a method that optimises each face
+LEFT_OUT = "left-out"   # the folder of runs that lack a style
 SKETCHES = "sketches"   # the folder of a results folder with those of a second, test-only data set
 
 Say = Callable[[str], None]
@@ -46,7 +48,9 @@ class Evaluation:
     ``runs`` are run folders, ``recovered`` names and folders of pictures that other systems made,
     ``sketches`` a test-only data set for the sketch columns, ``aligner`` the run that the condition ``stn``
     takes, ``metrics`` None for those computed by default. ``recognisers`` are names and files, the first
-    one's columns have plain names; none: the best one at hand for the data set's faces.
+    one's columns have plain names; none: the best one at hand for the data set's faces. With ``curves`` so
+    many test faces are made again for the robustness curves; ``faces`` and ``styles`` say where photographs
+    and further styles are.
     """
 
     data: Dataset
@@ -58,6 +62,9 @@ class Evaluation:
     sketches: Dataset | None = None
     recovered: tuple[tuple[str, Path], ...] = ()
     aligner: Run | None = None
+    curves: int = 0
+    faces: Path | None = None
+    styles: Path | None = None
     device: str = "cpu"
     quiet: bool = False
 
@@ -66,7 +73,8 @@ class Evaluation:
 class Paper:
     """A whole paper: ``methods`` by name, each trained with its ``preset`` into ``runs/NAME``.
 
-    With ``minutes``, for as long in place of the preset's length.
+    With ``minutes``, for as long in place of the preset's length. ``without_style`` is left out of every
+    training; ``ending`` stands behind the runs' names.
     """
 
     data: Dataset
@@ -77,17 +85,31 @@ class Paper:
     seed: int = 0
     device: str = "cpu"
     quiet: bool = False
+    without_style: str = ""
+    ending: str = ""
 
     def job(self, name: str) -> Job:
         """The method's job.
 
         Raises InputError for a method that is not trained, and for a preset that it does not have.
         """
-        return resolve(name, self.preset, {}, seed=self.seed)
+        settings = {"without_style": self.without_style} if self.without_style else {}
+        return resolve(name, self.preset, settings, seed=self.seed)
 
     def root(self, name: str) -> Path:
         """The run's folder."""
-        return self.runs / Path(name).stem
+        return self.runs / f"{Path(name).stem}{self.ending}"
+
+    def of_seed(self, number: int) -> "Paper":
+        """The same trainings from another seed; those of the first have plain names."""
+        return self if number == 0 else replace(self, seed=self.seed + number, ending=f"-seed{number}")
+
+    def left_out(self, style: str) -> "Paper":
+        """The same trainings without a style, of the methods that are trained."""
+        trained = tuple(name for name in self.methods if parts.trainable(name).use == "trained")
+        return replace(
+            self, runs=self.runs / LEFT_OUT / style, methods=trained, without_style=style
+        )
 
     def finished(self, name: str) -> bool:
         """Whether the run is there and done: at its last step, or, of a method that is not trained, begun."""
@@ -206,6 +228,7 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
         return []
 
     _write_alignment(wanted)
+    _write_curves(wanted, runs, judges)
     if not wanted.sketches:   # an earlier evaluation's would stand beside rows that they do not go with
         (wanted.out / SKETCHES / "scores.csv").unlink(missing_ok=True)
     return write_results(wanted.out)
@@ -250,6 +273,50 @@ def _write_alignment(wanted: Evaluation) -> None:
         data_sha256=wanted.data.sha256,
     )
     write_whole(path, frame.to_csv(index=False, float_format="%.6g").encode())
+
+
+def _write_curves(wanted: Evaluation, runs: list[Run], judges: list[Recogniser]) -> None:
+    """``curves.csv``: how scores change with one thing at a time. Judged by the first recogniser."""
+    if not wanted.curves:
+        (wanted.out / "curves.csv").unlink(missing_ok=True)
+        return
+    if not judges:
+        raise InputError("the curves need a recogniser: leave --metrics out, or name frr, fcr or vr too")
+    rendering = Rendering(wanted.data, wanted.curves, wanted.faces, wanted.styles, wanted.device)
+    write_curves(
+        Judged(wanted.data, judges[0]),
+        contenders(runs, wanted.aligner, wanted.device),
+        rendering,
+        wanted.out,
+        quiet=wanted.quiet,
+    )
+
+
+def leave_styles_out(paper: Paper, wanted: Evaluation, say: Say) -> list[Path]:
+    """Train every method without each of the training styles in turn, test it on the one, and write
+    ``left-out.csv``, its table and the report again; returns their paths.
+
+    The runs that lack no style stand beside. Stopped, it goes on where it was.
+    """
+    styles = paper.data.seen
+    if len(styles) < 2:
+        raise InputError(f"{paper.data.root}: trained on {', '.join(styles)} alone; nothing can be left out")
+    tested = {name for name in paper.data.info["recipe"]["test_styles"]}
+    missing = [style for style in styles if style not in tested]
+    if missing:
+        raise InputError(f"{paper.data.root}: {', '.join(missing)} are trained on and not tested")
+    wanted, _ = pick_recognisers(wanted)
+    judged = Judged(wanted.data, open_recogniser(wanted.recognisers[0], wanted.device))
+    compared = [("", one) for one in contenders(map(open_run, wanted.runs), wanted.aligner, wanted.device)]
+    for style in styles:
+        without = paper.left_out(style)
+        say(f"without {style}:")
+        runs = [open_run(folder) for folder in train_all(without, plan(without, say))]
+        aligner = next((run for run in runs if parts.trainable(run.method).aligns), None)
+        found = contenders(runs, aligner, wanted.device)
+        compared += [(style, one) for one in found if one.run]
+    write_left_out(judged, compared, wanted.out)
+    return write_results(wanted.out)
 
 
 def write_results(folder: Path) -> list[Path]:

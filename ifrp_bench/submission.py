@@ -121,7 +121,7 @@ def _training(run: Run, data: Dataset) -> dict[str, Any]:
     """What a run's training took."""
     loop = run.info.get("loop", {})
     if isinstance(run, Shipped):
-        hours, pairs = run.info["training"]["hours"], int(run.info["data"]["pairs"])
+        hours, pairs = run.info["training"]["hours"], run.info["data"]["pairs"]
         minutes, machine = round(60 * float(hours), 2), run.info["training"]["machine"]
     else:
         pairs = data.pairs("train") or None

@@ -22,10 +22,11 @@ LAYERS = {   # a module imports from lower layers and its own room: rooms of one
     "recovery": 6,
     "results": 6,
     "making": 6,
-    "paper": 7,
+    "robustness": 7,
     "submission": 7,
-    "cli": 8,
-    "__main__": 9,
+    "paper": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

@@ -7,7 +7,7 @@ import click
 
 from ifrp_bench.cli.options import (
     CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, part_names, pick_device, quiet_option,
-    seed_option, sketches_option, words,
+    refuse_given, seed_option, sketches_option, styles_option, words,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +61,19 @@ recogniser_option = click.option(
     help="Faces recovered by another system, named as `pictures` names the SFs; may be repeated.",
 )
 @aligner_option
+@click.option(
+    "--curves",
+    is_flag=True,
+    help=(
+        "Also robustness: faces made again with another rotation, scale, shift, strength of the style, blur"
+        " and JPEG quality, one at a time."
+    ),
+)
+@click.option(
+    "--curve-faces", type=click.IntRange(2), default=50, show_default=True, help="Test faces of the curves."
+)
+@click.option("--faces", type=FOLDER, help="For the curves: where the photographs are, if they have moved.")
+@styles_option
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
 @device_option
 @quiet_option
@@ -73,6 +86,10 @@ def evaluate(
     sketches: Path | None,
     recovered: tuple[str, ...],
     aligner: Path | None,
+    curves: bool,
+    curve_faces: int,
+    faces: Path | None,
+    styles: Path | None,
     out: Path | None,
     device: str,
     quiet: bool,
@@ -89,10 +106,13 @@ def evaluate(
       ifrp-bench eval --metrics frr,fcr
       ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser faces.onnx --condition raw --condition oracle
       ifrp-bench eval --data data/lfw --recovered theirs=recovered_by_them --sketches data/sketches
+      ifrp-bench eval --curves
     """
     from ifrp_bench.data.format import open_dataset
     from ifrp_bench.paper import Evaluation, evaluate_all
 
+    if not curves:
+        refuse_given("curve_faces", "faces", "styles", because="they are for --curves")
     out = out or Path("results") / data.name
     all_runs = sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json"))
     wanted = Evaluation(
@@ -105,6 +125,9 @@ def evaluate(
         sketches=open_dataset(sketches) if sketches else None,
         recovered=tuple(named_folder(text) for text in recovered),
         aligner=find_aligner(conditions, aligner, data),
+        curves=curve_faces if curves else 0,
+        faces=faces,
+        styles=styles,
         device=pick_device(device),
         quiet=quiet,
     )
@@ -156,6 +179,14 @@ def with_recogniser(wanted: "Evaluation") -> "Evaluation":
     ),
 )
 @click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True,
+    help="Trainings of each method, from as many seeds; tables get their spread.",
+)
+@click.option(
+    "--leave-one-style-out", "leave_out", is_flag=True,
+    help="Also train every method without each training style in turn, and test it on the one.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Time a few steps of each method, say how long all will take, and stop."
 )
 @device_option
@@ -171,6 +202,8 @@ def paper(
     out: Path | None,
     seed: int,
     minutes: float | None,
+    seeds: int,
+    leave_out: bool,
     dry_run: bool,
     device: str,
     quiet: bool,
@@ -183,11 +216,12 @@ def paper(
       ifrp-bench paper --dry-run
       ifrp-bench paper --data data/lfw --preset cpu --recogniser mobilefacenet.onnx
       ifrp-bench paper --data data/lfw --preset cpu --minutes 20
+      ifrp-bench paper --seeds 3 --leave-one-style-out
     """
     from ifrp_bench import parts
     from ifrp_bench.data.format import open_dataset
     from ifrp_bench.data.runs import open_run
-    from ifrp_bench.paper import Evaluation, Paper, evaluate_all, plan, train_all
+    from ifrp_bench.paper import Evaluation, Paper, evaluate_all, leave_styles_out, plan, train_all
 
     dataset, device = open_dataset(data), pick_device(device)
     chosen = words(methods) or parts.paper_rows()
@@ -205,15 +239,19 @@ def paper(
         device=device,
         quiet=quiet,
     )
-    planned = plan(wanted, click.echo)
-    total = sum(training.seconds for training in planned) / 60
-    click.echo(f"about {total:.0f} minutes of training; the evaluation comes after it")
+    trainings = [wanted.of_seed(number) for number in range(seeds)]
+    planned = [plan(training, click.echo) for training in trainings]
+    total = sum(run.seconds for runs in planned for run in runs) / 60
+    said = f"about {total:.0f} minutes of training"
+    if leave_out:
+        said += f", {len(dataset.seen)} times as much again without a style each"
+    click.echo(f"{said}; the evaluation comes after it")
     if dry_run:
         return
 
-    folders = train_all(wanted, planned)
+    folders = [folder for paper, runs in zip(trainings, planned) for folder in train_all(paper, runs)]
     out = out or Path("results") / data.name
-    tables = evaluate_all(with_recogniser(Evaluation(
+    evaluation = with_recogniser(Evaluation(
         data=dataset,
         out=out,
         runs=tuple(folders),
@@ -223,7 +261,10 @@ def paper(
         aligner=open_run(wanted.root(aligners[0])) if aligners else None,
         device=device,
         quiet=quiet,
-    )))
+    ))
+    tables = evaluate_all(evaluation)
+    if leave_out:
+        tables = leave_styles_out(wanted, evaluation, click.echo)
     show_tables(tables, out)
 
 

@@ -1,8 +1,8 @@
 """Frozen lists of test faces, so that numbers from different people are of the same faces.
 
 A list is ``manifests/lists/NAME.toml`` (title, version, what it is of) and, where it names photographs,
-``NAME.csv`` (face and sha256, no picture). A recipe takes one as its ``test_list``: these faces are tested, and
-nobody of them is trained or validated on. Three kinds:
+``NAME.csv`` (face and sha256, no picture). A recipe takes one as its ``test_list``: these faces are tested,
+and nobody of them is trained or validated on. Three kinds:
 
 * ``files``: photographs by name and content;
 * ``rule``: CelebA's, whose files cannot be listed here; a rule on its official partition that picks the same
@@ -94,16 +94,19 @@ def choose(name: str, faces: list[Face], source: Faces) -> list[Face]:
     if missing:
         raise InputError(
             f"test_list {name}: {len(missing)} of its {len(wanted)} photographs are not in the folder, or no"
-            f" face was found in them ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); it is of"
-            f" {frozen.title}"
+            f" face was found in them ({_some(missing)}); it is of {frozen.title}"
         )
     other = [face for face, sha256 in wanted.items() if not source.digest(there[face]).startswith(sha256)]
     if other:
         raise InputError(
-            f"test_list {name}: {len(other)} of its photographs have another content here"
-            f" ({', '.join(other[:3])}{', ...' if len(other) > 3 else ''}); it is of {frozen.title}"
+            f"test_list {name}: {len(other)} of its photographs have another content here ({_some(other)});"
+            f" it is of {frozen.title}"
         )
     return [there[face] for face in wanted]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _by_rule(frozen: FrozenList, faces: list[Face], source: Faces) -> list[Face]:
@@ -158,4 +161,4 @@ def said_of(data: Dataset) -> str:
     here = {path.name: data.info["shards"][path.name]["sha256"] for path in data.shards(TESTED)}
     if here == known:
         return f"{said}, byte for byte"
-    return f"{said}, but its shards are not those of {kind}: they were made by another version of what renders"
+    return f"{said}, but its shards are not those of {kind}: another version of what renders made them"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ifrp_bench import parts
-from ifrp_bench.data.format import Shard
-from ifrp_bench.data.plan import Plan, PlannedShard
-from ifrp_bench.data.recipe import Recipe
+from ifrp_bench.data.format import Dataset, Shard
+from ifrp_bench.data.plan import Plan, PlannedShard, make_plan
+from ifrp_bench.data.recipe import Recipe, recipe_from
 from ifrp_bench.data.styles import Stylizer
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import tile
@@ -91,6 +91,28 @@ class PairMaker:
         """Both parts in turn, a style at a time, so that memory holds one style's windows."""
         frames = self.source.read_many(shard.faces, self.map_faces)
         return self.finish(shard, frames, self.windows(shard, frames))
+
+
+def source_of(
+    data: Dataset, folder: Path | None, *, device: str, quiet: bool = True,
+) -> tuple[Plan, Faces]:
+    """The plan of a data set that is there and its real faces, to make pairs of them anew.
+
+    ``folder`` says where the photographs are if they have moved. Raises InputError where they are not those
+    of the data set.
+    """
+    recipe = recipe_from(data.info["recipe"], where=f"{data.root}: recipe")
+    where = folder or (Path(data.info["faces"]) if data.info["faces"] else None)
+    source = open_faces(
+        recipe, where, landmarks=data.root / "landmarks.csv", workers=0, device=device, quiet=quiet,
+    )
+    plan = make_plan(recipe, source)
+    if plan.faces_sha256(source) != data.info["faces_sha256"]:
+        raise InputError(
+            f"{where or recipe.source}: not the faces that {data.root} was made of; name their folder with"
+            " --faces"
+        )
+    return plan, source
 
 
 def part_of(shard: PlannedShard, rows: slice) -> PlannedShard:

@@ -47,6 +47,26 @@ class Split:
             identity=self.identity[:rows],
         )
 
+    def chosen(self, rows: np.ndarray) -> "Split":
+        """Some of the rows, by a mask or by number."""
+        at = torch.from_numpy(np.arange(len(self))[rows]).to(self.stylized.device)
+        return replace(
+            self,
+            stylized=self.stylized[at],
+            real_index=self.real_index[at],
+            warp=self.warp[at],
+            style=self.style[rows],
+            identity=self.identity[rows],
+        )
+
+    def without(self, style: str) -> "Split":
+        """All rows but those of a style. Raises ShardError where that is no style of it, or its only one."""
+        kept = self.style != style
+        if kept.all() or not kept.any():
+            there = ", ".join(sorted(set(self.style.tolist())))
+            raise ShardError(f"without_style {style!r}: the split's styles are {there}; some are to be left")
+        return self.chosen(kept)
+
     @cached_property
     def mean_face(self) -> Tensor:
         """The mean real face, uint8 (H, W, 3): the first thing that a

@@ -8,7 +8,8 @@ no network and opens from disk.
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ifrp_bench.ground.ranks import match_characteristic
 from ifrp_bench.ground.warp import WINDOW_PX
 from ifrp_bench.results.judges import HIT, agreement, further_judges, opposed
 from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
+from ifrp_bench.results.spread import curve_points, read_rows
 from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_results, read_scores, tables_of
 
 SHOWN = 3   # worst, median and best faces of a style, each
@@ -34,6 +36,14 @@ DISTRIBUTIONS = (   # column, title, unit
     ("ssim", "SSIM of each face", ""),
     ("cosine", "Cosine to the own real face", ""),
 )
+ROBUST = {"psnr": "PSNR, dB", "rank1": "Right person nearest of all, %", "vr": "Verified at 0.1 %, %"}
+CURVE_UNITS = {
+    "rotation": "degrees",
+    "shift": "of the window's side",
+    "strength": "0 is the photograph",
+    "blur": "pixels",
+    "jpeg": "quality",
+}
 CURVE_COLOURS = (
     "#1f77b4",
     "#d95f02",
@@ -56,6 +66,8 @@ TITLES = {   # of a table that is not here its name
     "consistency": "Consistency by blocks of styles (%)",
     "residual": "Misalignment left: degrees, and pixels of the 107x133 window",
     "sets": "Distances of sets of faces",
+    "left-out": "Leave one style out: each style by runs that were trained on all others",
+    "seeds": "Several trainings of a method: mean, interval between faces, spread between trainings",
 }
 
 
@@ -107,6 +119,7 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
         tables=[_as_html_table(name, table) for name, table in tables.items()],
         heat=_heat_maps(folder, tables.get("styles")),
         curves=_curves(by_entry),
+        robustness=_robustness(folder, facts["data_sha256"]),
         entries=entries,
         leading=leading.label,
         chosen=chosen,
@@ -400,15 +413,9 @@ def _curves(by_entry: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
-    style: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": "ifrp-bench", "font.size": 9,
-        "axes.spines.top": False, "axes.spines.right": False,
-    }
     drawn = []
     first = next(iter(by_entry.values()))
-    with plt.rc_context(style):
+    with plt_style():
         if "rank" in first:
             drawn.append(_match_curve(by_entry))
         for column, title, unit in DISTRIBUTIONS:
@@ -456,6 +463,54 @@ def _distribution(by_entry: dict[str, pd.DataFrame], column: str, title: str, un
     axes.invert_yaxis()
     alt = f"{title}: a box a method from the first to the third quartile, whiskers from 5 to 95 %"
     return {"title": title, "alt": alt, "svg": _svg(figure)}
+
+
+def _robustness(folder: Path, data_sha256: str) -> list[dict[str, str]]:
+    """Scores along the robustness curves, a plot a score; none where there are no curves of this data set."""
+    rows = read_rows(folder / "curves.csv")
+    if rows is None or set(rows["data_sha256"]) != {data_sha256}:
+        return []
+    import matplotlib
+
+    matplotlib.use("svg")
+    points = curve_points(rows)
+    with plt_style():
+        return [_curve_plot(points, score, words) for score, words in ROBUST.items()]
+
+
+def _curve_plot(points: pd.DataFrame, score: str, words: str) -> dict[str, str]:
+    """Small axes, one a curve, a line an entry, with its interval."""
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(points["curve"]))
+    figure, axes = plt.subplots(2, (len(names) + 1) // 2, figsize=(12, 6), sharey=True, squeeze=False)
+    for name, axis in zip(names, axes.flat):
+        part = points[(points["curve"] == name) & (points["score"] == score)]
+        entries = list(part.groupby(["method", "run", "condition"], sort=False))
+        for (entry, line), colour in zip(entries, _colours(len(entries))):
+            label = label_of(*map(str, entry))   # type: ignore[arg-type]
+            axis.plot(line["value"], line["mean"], label=label, color=colour, marker="o", markersize=3)
+            axis.fill_between(line["value"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
+        axis.set(title=f"{name}, {CURVE_UNITS.get(name, '')}".rstrip(", "))
+        if name == "jpeg":   # from good to bad, like the others
+            axis.invert_xaxis()
+    axes.flat[0].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    alt = f"{words} as one thing changes at a time, a line a method; tables/curves.csv has the values"
+    return {"title": words, "alt": alt, "svg": _svg(figure)}
+
+
+@contextmanager
+def plt_style() -> Iterator[None]:
+    """How plots look, the same text for the same figure."""
+    from matplotlib import pyplot as plt
+
+    style: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": "ifrp-bench", "font.size": 9,
+        "axes.spines.top": False, "axes.spines.right": False,
+    }
+    with plt.rc_context(style):
+        yield
 
 
 def _colours(count: int) -> list[str]:

@@ -45,14 +45,19 @@ class TableColumn:
 
 
 def summarize(
-    frame: pd.DataFrame, columns: Iterable[TableColumn], *, reported: Reported | None = None, seed: int = 0,
+    frame: pd.DataFrame,
+    columns: Iterable[TableColumn],
+    *,
+    reported: Reported | None = None,
+    seed: int = 0,
+    tests: bool = True,
 ) -> pd.DataFrame:
     """A row per entry and column: ``mean``, ``low`` and ``high`` (95 %, bootstrap over identities), ``rows``,
     ``infinite``, ``missing``, ``reported``, ``chance``, ``ours``; ``best``: whether the entry is the best of
     the column or no worse by a paired test; ``second``: whether it is next and better than all that follow.
 
     Style means are averaged, so that every style weighs the same. An infinite PSNR (equal faces) and a
-    residual that was not found are counted and left out of the mean.
+    residual that was not found are counted and left out of the mean. Without ``tests`` none is best.
     """
     made: list[dict[str, Any]] = []
     people: list[np.ndarray] = []   # of each row a mean per identity
@@ -66,7 +71,7 @@ def summarize(
             row["reported"] = _reported(reported or {}, column, rows, str(row["method"]))
             rows_here.append(row)
             people.append(by_person)
-        best, second = _ranked(chosen, column, rows_here)
+        best, second = _ranked(chosen, column, rows_here) if tests else (set[EntryName](), None)
         for row in rows_here:
             name = _name_of(row)
             row |= {"best": name in best, "second": name == second}

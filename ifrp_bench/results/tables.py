@@ -19,6 +19,7 @@ from ifrp_bench.ground.files import write_whole
 from ifrp_bench.metrics import Column, Metric
 from ifrp_bench.results.judges import agreement
 from ifrp_bench.results.printing import latex, markdown, printed
+from ifrp_bench.results.spread import curve_points, left_out_table, read_rows, seeds_table
 from ifrp_bench.results.statistics import TableColumn, summarize
 
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
@@ -204,7 +205,36 @@ def tables_of(folder: Path, sketches: Path | None = None) -> Tables:
     scores, consistency = read_scores(folder), read_consistency(folder)
     of_sketches = read_scores(sketches) if sketches else None
     tables = _tables(declared, scores, consistency, of_sketches)
-    return tables | _alignment_table(folder) | _sets_table(declared, folder)
+    return tables | _alignment_table(folder) | _sets_table(declared, folder) | _changes(folder, tables)
+
+
+def _changes(folder: Path, tables: Tables) -> Tables:
+    """Tables of trainings without a style, and of several trainings of a method."""
+    left_out = read_rows(folder / "left-out.csv")
+    found = {"left-out": left_out_table(check_one_data(left_out, folder))} if left_out is not None else {}
+    seeds = seeds_table(tables["conditions"]) if "conditions" in tables else pd.DataFrame()
+    return found | ({} if seeds.empty else {"seeds": seeds})
+
+
+def check_one_data(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Rows beside a results folder's scores, if they are of the same data set.
+
+    Raises InputError where they are not.
+    """
+    here = read_scores(folder)["data_sha256"].iloc[0]
+    if set(frame["data_sha256"]) != {here}:
+        raise InputError(f"{folder}: left-out.csv is of another data set than scores.csv; remove it")
+    return frame
+
+
+def write_curve_points(folder: Path) -> None:
+    """``tables/curves.csv``: the means along the curves of a results folder; none without ``curves.csv``."""
+    rows = read_rows(folder / "curves.csv")
+    path = folder / "tables" / "curves.csv"
+    if rows is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_whole(path, curve_points(rows).to_csv(index=False, float_format="%.6g").encode())
 
 
 def write_agreement(folder: Path) -> None:
@@ -227,6 +257,7 @@ def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | No
     """
     tables = tables_of(folder, sketches) if tables is None else tables
     write_agreement(folder)
+    write_curve_points(folder)
     caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None)
     caption += " ".join(f" {note}." for note in notes_of(folder))
     written = []

@@ -101,6 +101,8 @@ def describe(job: Job, data: Dataset) -> str:
     if job.loop is None:
         return f"{job.described()}\n{job.name}: not trained, each face is optimised when it is used"
     pairs = data.pairs("train")
+    if job.loop.without_style in data.seen:
+        pairs -= pairs // len(data.seen)
     per_epoch = steps_per_epoch(pairs, job.loop.batch_size)
     steps = job.loop.length(per_epoch)
     length = f"{steps} steps of {job.loop.batch_size} pairs, {steps / per_epoch:.1f} epochs of {pairs} pairs"
@@ -133,7 +135,11 @@ class _Training:
         upright = isinstance(declared, Method) and declared.sees == "upright"
         paired = not isinstance(declared, Method) or declared.paired
         train_split = load_split(data, "train", self.device, upright=upright)
-        self.validation = load_split(data, "val", self.device, upright=upright).first(VALIDATION_ROWS)
+        held_out = load_split(data, "val", self.device, upright=upright)
+        if loop.without_style:
+            train_split = train_split.without(loop.without_style)
+            held_out = held_out.without(loop.without_style)
+        self.validation = held_out.first(VALIDATION_ROWS)
         kind = Batches if paired else Unpaired
         batches = kind(
             train_split,

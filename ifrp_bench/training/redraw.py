@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN, Mixtures, draw_mixtures, open_bank
-from ifrp_bench.data.pairs import open_faces
-from ifrp_bench.data.plan import make_plan
-from ifrp_bench.data.recipe import Recipe, recipe_from
+from ifrp_bench.data.pairs import source_of
+from ifrp_bench.data.recipe import recipe_from
 from ifrp_bench.data.split import Split, normalized
 from ifrp_bench.data.styles import load_net, pick_styles
 from ifrp_bench.ground.draws import generator
@@ -82,7 +81,7 @@ class PairRemaker:
         wanted = tuple(dict.fromkeys(styles or self.recipe.train_styles))
         self._chosen = {style.name: style for style in pick_styles(wanted, style_folder, data.root / OPEN)}
         self.device, self.upright = device, upright
-        self.frames = _frames(data, self.recipe, faces, device, quiet)
+        self.frames = _frames(data, faces, device, quiet)
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[fast_precision(device)]
         self._nets: dict[str, Any] = {}
 
@@ -174,22 +173,15 @@ def _pixels(width: int, height: int) -> np.ndarray:
     return np.array([[x, 0, x], [0, y, y], [0, 0, 1]])
 
 
-def _frames(data: Dataset, recipe: Recipe, faces: Path | None, device: str, quiet: bool) -> Tensor:
+def _frames(data: Dataset, faces: Path | None, device: str, quiet: bool) -> Tensor:
     """The training split's real faces as they came, in the order of its rows, uint8 on the device.
 
     Raises InputError where the photographs are not those of the data set.
     """
-    where = faces or (Path(data.info["faces"]) if data.info["faces"] else None)
-    source = open_faces(
-        recipe, where,
-        landmarks=data.root / "landmarks.csv", workers=0, device=device, quiet=quiet,
-    )
-    plan = make_plan(recipe, source)
-    if plan.faces_sha256(source) != data.info["faces_sha256"]:
-        raise InputError(
-            f"{where or recipe.source}: not the faces of {data.root}, of which redraw makes SFs anew; name"
-            " the folder with --faces, or leave redraw at 0"
-        )
+    try:
+        plan, source = source_of(data, faces, device=device, quiet=quiet)
+    except InputError as error:
+        raise InputError(f"{error} (redraw makes SFs anew of them; redraw=0 needs none)") from None
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         frames = source.read_many(plan.faces("train"), threads.map)
     return torch.from_numpy(frames).to(device)

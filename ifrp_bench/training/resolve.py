@@ -36,6 +36,7 @@ class Loop:
     # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md)
     compile: str = "auto"
     seed: Seed = 0
+    without_style: str = ""   # a style whose pairs are left out, to test on it; empty: none
     init: str = ""   # a run or shipped weights to start from; empty: from random ones
 
     def __post_init__(self) -> None:

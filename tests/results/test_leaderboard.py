@@ -134,8 +134,11 @@ def test_what_cannot_be_is_one_line(board, path, value, word):
 
 
 @pytest.mark.parametrize("text, word", [
-    ("{", "not readable"), ('{"schema": NaN}', "NaN is no number"), ('{"a": 1, "a": 2}', "stands there twice"),
-    ("[]", "is not of type 'object'"), ("[" * 100000, "not readable"),
+    ("{", "not readable"),
+    ('{"schema": NaN}', "NaN is no number"),
+    ('{"a": 1, "a": 2}', "stands there twice"),
+    ("[]", "is not of type 'object'"),
+    ("[" * 100000, "not readable"),
 ])
 def test_a_file_that_is_no_entry_is_one_line(board, text, word):
     (board / "data" / "copy.json").write_text(text)
