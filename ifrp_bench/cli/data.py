@@ -164,10 +164,10 @@ def verify(
     "--stylized",
     type=FOLDER,
     multiple=True,
-    required=True,
     help="Drawings; a file has the name of its photograph. May be repeated, with --real.",
 )
-@click.option("--real", type=FOLDER, multiple=True, required=True, help="Photographs.")
+@click.option("--real", type=FOLDER, multiple=True, help="Photographs.")
+@click.option("--fs2k", type=FOLDER, help="In place of both: FS2K's folder, as its authors publish it.")
 @click.option("--style", default="sketch", show_default=True, help="What the drawings are called.")
 @click.option(
     "--misalignment",
@@ -182,6 +182,7 @@ def verify(
 def import_pairs(
     stylized: tuple[Path, ...],
     real: tuple[Path, ...],
+    fs2k: Path | None,
     style: str,
     misalignment: str,
     out: Path | None,
@@ -195,13 +196,25 @@ def import_pairs(
     \b
     Example:
       ifrp-bench import-pairs --stylized AR/sketches --real AR/photos --out data/sketches
+      ifrp-bench import-pairs --fs2k FS2K --out data/fs2k
     """
+    from ifrp_bench.data import fs2k as layout
     from ifrp_bench.data.exchange import import_pairs as make
+
+    if fs2k and (stylized or real):
+        raise click.UsageError("--fs2k names photographs and drawings; leave --stylized and --real out")
+    if not fs2k and not (stylized and real):
+        raise click.UsageError("name --stylized and --real, in turn, or --fs2k")
+    options: dict[str, Any] = {}
+    if fs2k:
+        stylized, real = map(tuple, layout.folders_of(fs2k))
+        options = {"stem_of": layout.stem_of, "listed": layout.tested(fs2k)}
 
     out = out or Path("data") / style
     made = make(
         stylized, real, out,
         style=style, misalignment=misalignment, seed=seed, workers=pick_workers(workers), quiet=quiet,
+        **options,
     )
     click.echo(
         f"{out}: {made.pairs('test')} pairs; look at {out / 'preview.png'}; left out: {out / 'skipped.csv'}"

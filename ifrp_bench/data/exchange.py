@@ -4,7 +4,7 @@ SFs as pictures, and faces that another system recovered from them, as shards.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,9 @@ from ifrp_bench.sources.folder import Found, open_folder
 
 
 File = TypeVar("File")
+StemOf = Callable[[str], str]   # what two files of a pair have in common, of a path without its suffix
 
+UNLISTED = "not in the list of pairs to test"
 SOURCE = "pairs"   # what stands for a source in such a data set's recipe
 
 
@@ -52,15 +54,19 @@ def import_pairs(
     style: str = "sketch",
     misalignment: str = "lab",
     seed: int = 0,
+    stem_of: StemOf = str,
+    listed: Sequence[str] | None = None,
     workers: int = 0,
     quiet: bool = False,
 ) -> Dataset:
     """A test-only data set in ``out`` of photographs in the folders ``real`` and drawings of the same people
     in ``stylized``, folder by folder.
 
-    A pair has one file name (its suffix may differ) and is one identity. Both are brought into CelebA's frame
-    by their own eyes, a drawing in which no face is found by the photograph's if both are of one size; the
-    drawing is then misaligned as ``misalignment`` says, once. What has no partner or no face is named in
+    A pair has one file name (its suffix may differ) and is one identity; ``stem_of`` says what names have in
+    common where they differ, and with ``listed`` only pairs of these names are taken. Both are brought into
+    CelebA's frame by their own eyes, a drawing in which no face is found by the photograph's if both are of
+    one size; the drawing is then misaligned as ``misalignment`` says, once. What has no partner or no face
+    is named in
     ``skipped.csv``. Raises InputError for folders that do not go together, where no pair is left, and where
     ``out`` holds a data set of another origin.
     """
@@ -75,7 +81,13 @@ def import_pairs(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _refuse_other_data(out)
-        pairs, skipped = _find_pairs(stylized, real, out, workers, quiet)
+        pairs, skipped = _find_pairs(stylized, real, out, stem_of, workers, quiet)
+        if listed is not None:
+            skipped += [Skipped(one.face.name, UNLISTED) for one in pairs if one.face.name not in listed]
+            kept = [one for one in pairs if one.face.name in listed]
+            pairs = [
+                replace(one, face=replace(one.face, identity=number)) for number, one in enumerate(kept)
+            ]
         if not pairs:
             raise InputError(
                 f"{real[0]}, {stylized[0]}: no pair of a photograph and a drawing with one name and a face in"
@@ -147,7 +159,12 @@ def _refuse_other_data(out: Path) -> None:
 
 
 def _find_pairs(
-    stylized: Sequence[Path], real: Sequence[Path], out: Path, workers: int, quiet: bool
+    stylized: Sequence[Path],
+    real: Sequence[Path],
+    out: Path,
+    stem_of: StemOf,
+    workers: int,
+    quiet: bool,
 ) -> tuple[list[_Pair], list[Skipped]]:
     pairs: list[_Pair] = []
     skipped: list[Skipped] = []
@@ -157,7 +174,8 @@ def _find_pairs(
             _by_stem(
                 open_folder(
                     root, landmarks=out / f"landmarks-{kind}-{number}.csv", workers=workers, quiet=quiet
-                ).found
+                ).found,
+                stem_of,
             )
             for kind, root in (("real", photographs_root), ("stylized", drawings_root))
         )
@@ -198,11 +216,11 @@ def _find_pairs(
     return pairs, skipped
 
 
-def _by_stem(found: Mapping[str, File]) -> dict[str, list[File]]:
+def _by_stem(found: Mapping[str, File], stem_of: StemOf = str) -> dict[str, list[File]]:
     """Files by their paths without suffixes; ``a.png`` and ``a.webp`` are two of one stem."""
     stems: dict[str, list[File]] = {}
     for file, one in found.items():
-        stems.setdefault(Path(file).with_suffix("").as_posix(), []).append(one)
+        stems.setdefault(stem_of(Path(file).with_suffix("").as_posix()), []).append(one)
     return stems
 
 

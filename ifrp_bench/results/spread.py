@@ -29,11 +29,10 @@ def curve_points(frame: pd.DataFrame) -> pd.DataFrame:
     ``rows`` it is of.
     """
     found = []
-    for (curve, value), rows in frame.groupby(["curve", "value"], sort=False):
+    for (curve, value), rows in frame.groupby(["curve", "value"], sort=False):   # type: ignore[misc]
         columns = [_of_all(column) for column in SCORES if column.name in rows]
         points = summarize(rows, columns, tests=False).rename(columns={"column": "score"})
-        points["curve"], points["value"] = curve, value
-        found.append(points)
+        found.append(points.assign(curve=str(curve), value=float(value)))   # type: ignore[arg-type]
     kept = ["method", "run", "condition", "curve", "value", "score", "mean", "low", "high", "rows"]
     return pd.concat(found, ignore_index=True)[kept]
 

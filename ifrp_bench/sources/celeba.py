@@ -1,7 +1,8 @@
 """CelebA (Liu et al. 2015), aligned and cropped: the standard folder, its pictures loose or in their zip,
 which is read in place.
 
-Expected in the folder: ``img_align_celeba/`` or ``img_align_celeba.zip``, ``identity_CelebA.txt``,
+Expected in the folder: ``img_align_celeba/`` or ``img_align_celeba.zip`` (also as mirrors pack it, a folder
+within the folder) or, as PNG, ``img_align_celeba_png/``; ``identity_CelebA.txt``,
 ``list_eval_partition.txt``, and, where a recipe filters by attributes, ``list_attr_celeba.txt``. If
 ``list_landmarks_align_celeba.txt`` is there, the mean eyes are checked against the template. Nothing is
 downloaded.
@@ -19,6 +20,7 @@ from ifrp_bench.ground.images import PictureError, decode_picture, read_bytes
 from ifrp_bench.ground.warp import FRAME_PX, TEMPLATE_PX
 from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
 
+JPEG, PNG = "img_align_celeba", "img_align_celeba_png"   # folders of its two published forms
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 TEMPLATE_TOLERANCE_PX = 3.0   # of the mean landmarks over the whole list
 
@@ -35,6 +37,7 @@ class CelebAFaces:
         self._faces = faces
         self._skipped = skipped
         self._archive = archive   # the zip and the folder inside it, or None for loose files
+        self._png = (root / PNG).is_dir() and not (root / JPEG).is_dir() and archive is None
         self._zip: zipfile.ZipFile | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -69,7 +72,9 @@ class CelebAFaces:
 
     def _bytes(self, face: Face) -> bytes:
         if self._archive is None:
-            return read_bytes(self.root / "img_align_celeba" / face.name)
+            # the lists name every picture .jpg, whichever form it has
+            name = Path(face.name).with_suffix(".png").name if self._png else face.name
+            return read_bytes(self.root / (PNG if self._png else JPEG) / name)
         path, folder = self._archive
         self._zip = self._zip or zipfile.ZipFile(path)
         try:
@@ -115,7 +120,9 @@ def open_celeba(root: Path, *, exclude_attributes: tuple[str, ...] = ()) -> Cele
 
 
 def _pictures(root: Path) -> tuple[Path, str] | None:
-    folder = root / "img_align_celeba"
+    folder = root / JPEG
+    if not folder.is_dir() and (root / PNG).is_dir():
+        return None
     if folder.is_dir():
         if (folder / folder.name).is_dir():   # as some mirrors pack it
             raise InputError(
@@ -125,16 +132,31 @@ def _pictures(root: Path) -> tuple[Path, str] | None:
     path = root / "img_align_celeba.zip"
     if not path.is_file():
         raise InputError(
-            f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here; --faces wants CelebA's"
+            f"{root}: neither img_align_celeba/, its .zip nor {PNG}/ is here; --faces wants CelebA's"
             " folder (aligned and cropped pictures with identity_CelebA.txt and list_eval_partition.txt), as"
             " its authors distribute it"
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = any(name.startswith("img_align_celeba/") for name in archive.namelist())
+            names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: not a complete zip file ({error}); download it again") from None
-    return path, "img_align_celeba/" if inside else ""
+    return path, _folder_in(names, path)
+
+
+def _folder_in(names: list[str], path: Path) -> str:
+    """The folder inside of a zip in which the pictures lie: none, one, or one in another.
+
+    Raises InputError where there are pictures in several.
+    """
+    folders = {name.rpartition("/")[0] for name in names if name.endswith(".jpg") and "__MACOSX" not in name}
+    if len(folders) > 1:
+        raise InputError(
+            f"{path}: pictures in {len(folders)} folders ({', '.join(sorted(folders)[:3])}, ...); expected"
+            " them in one, as CelebA's authors pack them"
+        )
+    folder = next(iter(folders), "")
+    return f"{folder}/" if folder else ""
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What comes from other systems: pairs of photographs and drawings, and faces that others recovered."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -247,3 +248,34 @@ def test_pictures_come_upright_where_asked(tiny, tmp_path):
     assert np.array_equal(
         read_recovered(folder / path.name, rows=len(shard.stylized)), shard.real[shard.real_index]
     )
+
+
+@pytest.mark.parametrize("around", [True, False])
+def test_fs2k_is_read_as_it_is_published(drawings, tmp_path, around):
+    """Three styles, names that differ, and the list of what is tested."""
+    root = tmp_path / "FS2K"
+    for number in (1, 2, 3):
+        for kind, word, source in (("photo", "image", drawings[0]), ("sketch", "sketch", drawings[1])):
+            folder = (root / kind if around else root) / f"{kind}{number}"
+            folder.mkdir(parents=True)
+            shutil.copy(source / f"{number:03d}.png", folder / f"{word}{number:04d}.png")
+    command = "import-pairs", "--fs2k", root, "--workers", 0, "--quiet"
+    run(*command, "--out", tmp_path / "all")
+    assert open_dataset(tmp_path / "all").pairs("test") == 3
+    names = [{"image_name": "photo1/image0001"}, {"image_name": "photo3/image0003"}]
+    (root / "anno_test.json").write_text(json.dumps(names))
+    run(*command, "--out", tmp_path / "tested")
+    data = open_dataset(tmp_path / "tested")
+    shard = data.read(data.shards("test")[0])
+    assert shard.face.tolist() == [b"0-0001", b"2-0003"] and shard.identity.tolist() == [0, 1]
+    assert "1-0002,not in the list of pairs to test" in (tmp_path / "tested" / "skipped.csv").read_text()
+    (root / "anno_test.json").write_text("[1]")
+    assert "not FS2K's list" in run(*command, "--out", tmp_path / "none", exit_code=1)
+    shutil.rmtree(root / "photo" / "photo2" if around else root / "photo2")
+    assert "--fs2k wants FS2K's" in run(*command, "--out", tmp_path / "none", exit_code=1)
+
+
+def test_pairs_are_named_in_one_of_two_ways(drawings, tmp_path):
+    both = "--fs2k", tmp_path, "--real", drawings[0], "--stylized", drawings[1]
+    assert "leave --stylized and --real out" in run("import-pairs", *both, exit_code=2)
+    assert "name --stylized and --real" in run("import-pairs", exit_code=2)

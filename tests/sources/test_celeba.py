@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import write_png
 from ifrp_bench.sources.celeba import open_celeba
 
 
@@ -23,7 +24,7 @@ def test_identities_and_partition_are_celebas(celeba):
     assert source.read(source.faces()[0]).shape == (218, 178, 3)
 
 
-@pytest.mark.parametrize("inside", ["img_align_celeba/", ""])
+@pytest.mark.parametrize("inside", ["img_align_celeba/", "", "img_align_celeba/img_align_celeba/"])
 def test_the_zip_is_read_in_place_and_gives_the_same_pixels(celeba, tmp_path, inside):
     for path in celeba.glob("*.txt"):
         shutil.copy(path, tmp_path)
@@ -109,7 +110,7 @@ def test_files_that_are_not_celebas_are_named(celeba, tmp_path, name, text, mess
 
 
 def test_a_truncated_zip_or_an_empty_folder_is_named(celeba, tmp_path):
-    with pytest.raises(InputError, match="neither img_align_celeba/ nor"):
+    with pytest.raises(InputError, match="neither img_align_celeba/, its .zip nor"):
         open_celeba(tmp_path)
     (tmp_path / "img_align_celeba.zip").write_bytes(b"PK\x03\x04 half a download")
     with pytest.raises(InputError, match="not a complete zip"):
@@ -129,3 +130,27 @@ def test_a_picture_of_another_size_is_broken(celeba, tmp_path):
         and "not a regular file" in source.broken(source.faces()[1])
         and not source.broken(source.faces()[2])
     )
+
+
+def test_the_png_form_is_read_under_the_lists_names(celeba, tmp_path):
+    """``img_align_celeba_png``; the lists name every picture .jpg."""
+    for path in celeba.glob("*.txt"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "img_align_celeba_png").mkdir()
+    loose = open_celeba(celeba)
+    for face in loose.faces():
+        write_png(tmp_path / "img_align_celeba_png" / face.name.replace(".jpg", ".png"), loose.read(face))
+    source = open_celeba(tmp_path)
+    assert [face.name for face in source.faces()] == [face.name for face in loose.faces()]
+    for face in source.faces()[:3]:
+        assert np.array_equal(source.read(face), loose.read(face)) and not source.broken(face)
+
+
+def test_pictures_in_several_folders_of_a_zip_are_refused(celeba, tmp_path):
+    for path in celeba.glob("*.txt"):
+        shutil.copy(path, tmp_path)
+    with zipfile.ZipFile(tmp_path / "img_align_celeba.zip", "w") as archive:
+        for number, path in enumerate(sorted((celeba / "img_align_celeba").iterdir())):
+            archive.write(path, f"part{number % 2}/{path.name}")
+    with pytest.raises(InputError, match="pictures in 2 folders"):
+        open_celeba(tmp_path)
