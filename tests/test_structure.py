@@ -23,6 +23,7 @@ LAYERS = {   # a module imports from lower layers and its own room: rooms of one
     "results": 6,
     "making": 6,
     "robustness": 7,
+    "portraits": 7,
     "submission": 7,
     "paper": 8,
     "cli": 9,

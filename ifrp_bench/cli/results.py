@@ -72,6 +72,14 @@ recogniser_option = click.option(
 @click.option(
     "--curve-faces", type=click.IntRange(2), default=50, show_default=True, help="Test faces of the curves."
 )
+@click.option(
+    "--portraits",
+    type=FOLDER,
+    help=(
+        "In place of a test split: a folder of portraits without real faces, one sub-folder a person where"
+        " there are several of one. Without RUN, by the shipped weights."
+    ),
+)
 @click.option("--faces", type=FOLDER, help="For the curves: where the photographs are, if they have moved.")
 @styles_option
 @click.option("--out", type=FOLDER, help="Where to write. [default: results/DATA]")
@@ -88,6 +96,7 @@ def evaluate(
     aligner: Path | None,
     curves: bool,
     curve_faces: int,
+    portraits: Path | None,
     faces: Path | None,
     styles: Path | None,
     out: Path | None,
@@ -107,7 +116,14 @@ def evaluate(
       ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser faces.onnx --condition raw --condition oracle
       ifrp-bench eval --data data/lfw --recovered theirs=recovered_by_them --sketches data/sketches
       ifrp-bench eval --curves
+      ifrp-bench eval --portraits paintings --data data/lfw
     """
+    if portraits:
+        refuse_given(
+            "metrics", "conditions", "sketches", "recovered", "aligner", "curves", "curve_faces", "faces",
+            "styles", because="--portraits has no real faces to score against",
+        )
+        return _portraits(portraits, runs, data, recognisers, out, device, quiet)
     from ifrp_bench.data.format import open_dataset
     from ifrp_bench.paper import Evaluation, evaluate_all
 
@@ -132,6 +148,39 @@ def evaluate(
         quiet=quiet,
     )
     show_tables(evaluate_all(with_recogniser(wanted)), out)
+
+
+def _portraits(
+    folder: Path,
+    runs: tuple[Path, ...],
+    data: Path,
+    recognisers: tuple[str, ...],
+    out: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    import numpy as np
+
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.data.shipped import DEFAULT, find_run
+    from ifrp_bench.nets.recogniser import best_installed, open_recogniser
+    from ifrp_bench.portraits import evaluate_portraits
+
+    if len(recognisers) > 1:
+        raise click.UsageError("--portraits takes one --recogniser")
+    dataset = open_dataset(data)
+    real = np.concatenate([dataset.read(path).real for path in dataset.shards("test")])
+    name = recognisers[0] if recognisers else best_installed(rendered=False)
+    page = evaluate_portraits(
+        folder,
+        [find_run(run) for run in runs or (Path(DEFAULT),)],
+        open_recogniser(name, pick_device(device)),
+        real,
+        out or Path("results") / folder.resolve().name,
+        device=pick_device(device),
+        quiet=quiet,
+    )
+    click.echo(f"recogniser {name}; look at {page}")
 
 
 def with_recogniser(wanted: "Evaluation") -> "Evaluation":
