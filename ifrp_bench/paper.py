@@ -16,7 +16,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.exchange import import_recovered
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.runs import Run, open_run
-from ifrp_bench.data.shipped import check_unseen, find_run
+from ifrp_bench.data.shipped import Shipped, check_unseen, find_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
@@ -210,7 +210,8 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     judges = [open_recogniser(name, processes.device) for name in named]
     check_recognisers(metrics, judges)
     runs = [find_run(root) for root in wanted.runs]
-    for run in runs:
+    shipped = [wanted.aligner] if isinstance(wanted.aligner, Shipped) else []
+    for run in (*runs, *shipped):
         check_unseen(run, wanted.data)
     _check_names(runs, wanted.recovered)
 

@@ -271,8 +271,10 @@ def write_curves(
             rows = _read(path)
             if rows is None:
                 stylized = rendering.point(curve, value) if stylized is None else stylized
-                recover = opened.setdefault(f"{one.method}/{one.run}", one.open())
-                rows = judged.rows(recover(stylized), asked)
+                name = f"{one.method}/{one.run}"
+                if name not in opened:
+                    opened[name] = one.open()
+                rows = judged.rows(opened[name](stylized), asked)
                 write_whole(path, rows.to_csv(index=False, float_format="%.7g").encode())
                 rows = _read(path)
             assert rows is not None

@@ -78,7 +78,8 @@ def _choose(entries: list[Any], method: str, results: Path) -> Mapping[str, Any]
     among = _each(entries)
     labels = ", ".join(_label(entry) for entry in among)
     if method:
-        chosen = [entry for entry in among if method in (_label(entry), entry["method"])]
+        chosen = [entry for entry in among if method == _label(entry)]
+        chosen = chosen or [entry for entry in among if method == entry["method"]]
         if not chosen:
             raise InputError(f"{results}: no method {method!r} there, but {labels}")
     else:

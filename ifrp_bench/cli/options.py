@@ -84,7 +84,10 @@ def aligner_option(function: Any) -> Any:
     """``--aligner``."""
     return click.option(
         "--aligner", type=FOLDER,
-        help="The run that aligns for the condition stn. [default: an aligner's run in runs/DATA]",
+        help=(
+            "The run that aligns for the condition stn; aligner is the shipped one, trained on photographs."
+            " [default: an aligner's run in runs/DATA]"
+        ),
     )(function)
 
 
@@ -148,8 +151,17 @@ def words(text: str | None) -> tuple[str, ...] | None:
 
 def find_aligner(conditions: tuple[str, ...] | str, aligner: Path | None, data: Path) -> Any:
     """The run that aligns, where a condition wants one. Raises InputError that says how to train it."""
-    from ifrp_bench import paper
-    from ifrp_bench.data.shipped import find_run
+    from ifrp_bench import paper, parts
+    from ifrp_bench.data.shipped import find_run, shipped_names
 
-    wanted = conditions == "stn" or "stn" in conditions
-    return find_run(aligner or paper.find_aligner(Path("runs") / data.name)) if wanted else None
+    if conditions != "stn" and "stn" not in conditions:
+        return None
+    found = aligner or paper.find_aligner(Path("runs") / data.name)
+    if aligner is None and not (found / "run.json").is_file():
+        name = parts.aligner_names()[0]
+        shipped = "; or take the shipped one, trained on photographs: --aligner aligner"
+        raise InputError(
+            f"condition stn needs an aligner, and there is no run of one in {found.parent}: `ifrp-bench train"
+            f" --method {name} --data {data}` makes it{shipped if name in shipped_names() else ''}"
+        )
+    return find_run(found)

@@ -30,6 +30,7 @@ from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.settings import settings_of
 from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.methods import Setup
+from ifrp_bench.results.tables import ALIGNMENT
 
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
 RESAMPLES = 1000   # of the people, for an interval
@@ -53,6 +54,25 @@ def scores_of(results: Path, run: Run) -> dict[str, Any]:
     for (condition, seen), rows in frame.groupby(["condition", "seen"]):
         found[f"{condition}_{'seen' if seen else 'unseen'}"] = {
             column: _with_interval(rows, column) for column in SCORES if column in rows
+        }
+    return found
+
+
+def alignment_of(results: Path) -> dict[str, Any]:
+    """Mean errors of the aligner of the condition ``stn`` in a results folder and their 95 % intervals over
+    people, by group of styles. Raises InputError where it took none.
+    """
+    path = results / "alignment.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: not there; evaluate with --condition stn and this aligner first")
+    frame = pd.read_csv(path)
+    found: dict[str, Any] = {
+        "people": int(frame["identity"].nunique()),
+        "data_sha256": str(frame["data_sha256"].iloc[0]),
+    }
+    for seen, rows in frame.groupby("seen"):
+        found["seen" if seen else "unseen"] = {
+            column.name: _with_interval(rows, column.name) for column in ALIGNMENT
         }
     return found
 
@@ -134,7 +154,8 @@ def ship(
         "loop": run.info["loop"] | {"init": _init(run)},
     }
     if results:
-        card["scores"] = scores_of(results, run)
+        aligns = parts.trainable(run.method).aligns
+        card["scores"] = alignment_of(results) if aligns else scores_of(results, run)
     text = tomli_w.dumps(card)
     tomllib.loads(text)
     write_whole(folder / "card.toml", text.encode())

@@ -23,7 +23,7 @@ from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.lists import frozen_of
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
-from ifrp_bench.results.tables import read_results, read_scores, tables_of
+from ifrp_bench.results.tables import entry_tables, read_results, read_scores
 
 SCHEMA = Path(__file__).parent / "entry.schema.json"
 BOUNDS = {   # of columns by the first word of their name; all others are percentages
@@ -62,7 +62,7 @@ def make_entry(
 
     Raises InputError where there is none of that name, and where a mean is of no number.
     """
-    facts, tables = read_results(results), tables_of(results)
+    facts, tables = read_results(results), entry_tables(results, method, run)
     scores = _of_entry(read_scores(results), method, run)
     if scores.empty:
         raise InputError(f"{results}: no scores of {method} {run}".rstrip())
@@ -70,8 +70,8 @@ def make_entry(
     frozen = frozen_of(data)
     conditions = {}
     for condition in scores["condition"].unique():
-        chosen = (_of_entry(tables[name], method, run) for name in ("conditions", "styles"))
-        overall, by_style = (table[table["condition"] == condition] for table in chosen)
+        of_both = (tables[name] for name in ("conditions", "styles"))
+        overall, by_style = (table[table["condition"] == condition] for table in of_both)
         _check_finite(overall, f"{method} ({condition})")
         conditions[str(condition)] = {
             "scores": {row["column"]: _cell(row) for _, row in overall.iterrows()},

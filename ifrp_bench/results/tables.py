@@ -196,6 +196,20 @@ def check_one(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame
 
 
+def entry_tables(folder: Path, method: str, run: str) -> Tables:
+    """The tables ``conditions`` and ``styles`` of one method's run alone, with the same numbers."""
+    frames = read_scores(folder), read_consistency(folder)
+    mine = [
+        None if frame is None else frame[(frame["method"] == method) & (frame["run"].fillna("") == run)]
+        for frame in frames
+    ]
+    scores, consistency = mine
+    assert scores is not None
+    if scores.empty:
+        return {}
+    return _tables(_Metrics(declared_in(folder)), scores, consistency, None)
+
+
 def tables_of(folder: Path, sketches: Path | None = None) -> Tables:
     """Every table of a results folder, with sketch columns from the results folder ``sketches``.
 

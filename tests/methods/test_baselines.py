@@ -309,7 +309,7 @@ def test_gatys_goes_on_where_it_was_stopped(compared, tiny, monkeypatch):
 
 def test_the_oracle_condition_wants_no_aligner_and_stn_does(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no run here" in run(
+    assert "condition stn needs an aligner" in run(
         "eval",
         "--data",
         tiny,

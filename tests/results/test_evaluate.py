@@ -210,7 +210,7 @@ def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, 
     [
         (("--metrics", "psnr,dists"), "'dists' is none of"),
         (("--recogniser", "vggface"), "expected builtin, facenet, dlib, or an .onnx"),
-        (("--condition", "stn"), "no run here"),
+        (("--condition", "stn"), "condition stn needs an aligner, and there is no run of one in"),
         (("--data", "nowhere"), "no data set here"),
     ],
 )
@@ -475,3 +475,12 @@ def test_lpips_equals_torch_fidelitys(tiny, tmp_path, monkeypatch):
     found = scores[scores["method"] == "copy"]["lpips"].to_numpy()[:len(wanted)]
     assert found == pytest.approx(wanted.numpy(), rel=1e-4) and found.std() > 0
     assert "lpips" in (tmp_path / "out" / "tables" / "conditions.md").read_text().lower()
+
+
+def test_the_shipped_aligner_brings_faces_upright_where_there_is_no_run_of_one(tiny, tmp_path):
+    out = tmp_path / "out"
+    stn = "--condition", "stn", "--aligner", "aligner", "--metrics", "psnr"
+    run("eval", "--data", tiny, *stn, "--out", out, "--quiet")
+    errors = pd.read_csv(out / "alignment.csv")
+    assert len(errors) == 24 and set(errors["run"]) == {"aligner"}
+    assert errors["angle_error_deg"].median() < 15   # of up to 45, and rendered faces are new to it

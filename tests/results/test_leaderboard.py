@@ -237,3 +237,13 @@ def test_in_a_browser_entries_are_sorted_filtered_and_plotted(board, browser):
     browser.set_window_size(420, 800)
     browser.get((board / "index.html").as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_entries_of_the_repository_are_whole_and_its_page_is_theirs(tmp_path):
+    folder = Path(__file__).parents[2] / "leaderboard"
+    assert {path.stem for path in folder.glob("lfw-v1/*.json")} >= {"align-restore", "copy", "portraits"}
+    copy = Path(shutil.copytree(folder, tmp_path / "leaderboard"))
+    _, left_out = build(copy, copy / "index.html", parts.reported_values())
+    assert not left_out and (copy / "index.html").read_bytes() == (folder / "index.html").read_bytes()
+    entry = read_entry(folder / "lfw-v1" / "align-restore.json")
+    assert abs(entry["conditions"]["raw"]["scores"]["psnr seen"]["mean"] - 18.88) < 0.005
