@@ -30,9 +30,9 @@ from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.settings import settings_of
 from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.methods import Setup
-from ifrp_bench.results.tables import ALIGNMENT
 
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
+ALIGNMENT = ("angle_error_deg", "scale_error", "shift_error_px")   # an aligner's, in ``alignment.csv``
 RESAMPLES = 1000   # of the people, for an interval
 
 
@@ -72,7 +72,7 @@ def alignment_of(results: Path) -> dict[str, Any]:
     }
     for seen, rows in frame.groupby("seen"):
         found["seen" if seen else "unseen"] = {
-            column.name: _with_interval(rows, column.name) for column in ALIGNMENT
+            column: _with_interval(rows, column) for column in ALIGNMENT
         }
     return found
 
