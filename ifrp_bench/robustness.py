@@ -23,18 +23,18 @@ from tqdm import tqdm
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN
-from ifrp_bench.data.pairs import source_of
-from ifrp_bench.data.plan import Plan
+from ifrp_bench.data.pairs import PairMaker, source_of
+from ifrp_bench.data.plan import Plan, PlannedShard
+from ifrp_bench.data.recipe import Recipe
 from ifrp_bench.data.runs import Run
 from ifrp_bench.data.styles import Stylizer, pick_styles
 from ifrp_bench.ground.files import write_whole
-from ifrp_bench.ground.warp import FACE_PX, Misalignment, face_window
-from ifrp_bench.ground.workers import on_threads, one_thread
-from ifrp_bench.metrics import Embedded
+from ifrp_bench.ground.warp import Misalignment, face_window
+from ifrp_bench.ground.workers import on_threads
 from ifrp_bench.nets.recogniser import Recogniser
 from ifrp_bench.recovery.trained import Trained, load_trained, name_of, recover_shard
 from ifrp_bench.results.evaluate import PROTOCOL, Gallery, load_gallery, picture_scores
-from ifrp_bench.sources import Faces
+from ifrp_bench.sources import Face, Faces
 
 # the values of each curve; the lab's ranges end at 45 degrees, 0.8 and 5 %
 CURVES: dict[str, tuple[float, ...]] = {
@@ -70,17 +70,7 @@ class Judged:
         for name in PICTURE_METRICS:
             scores = picture_scores(parts.metric(name).opened(), recovered, self.gallery.faces[own])
             table = table.assign(**scores)
-        embedded = Embedded(
-            queries=self.judge.embed(recovered),
-            own=own,
-            style=asked["style"].to_numpy(),
-            seen=asked["seen"].to_numpy(),
-            face=asked["face"].to_numpy(),
-            person=asked["identity"].to_numpy(),
-            gallery=self._embedded,
-            identity=self.gallery.identity,
-            names=self.gallery.names(),
-        )
+        embedded = self.gallery.embedded(self.judge.embed(recovered), self._embedded, asked)
         for name in RETRIEVAL_METRICS:
             table = table.assign(**parts.metric(name).opened().score(embedded).columns)
         return table.drop(columns="nearest").assign(
@@ -135,6 +125,18 @@ def _opener(run: Run, aligner: Run | None, device: str) -> Callable[[], Callable
     return open_it
 
 
+@dataclass(frozen=True)
+class _Changed(PlannedShard):
+    """Test faces that lie as they are tested but for one thing."""
+
+    curve: str = ""   # rotation, scale or shift; empty: nothing is changed
+    value: float = 0.0
+
+    def misalignment(self, recipe: Recipe, face: Face, style: str) -> Misalignment:
+        drawn = super().misalignment(recipe, face, style)
+        return with_one_changed(drawn, self.curve, self.value) if self.curve else drawn
+
+
 @dataclass
 class Rendering:
     """Stylized faces of a data set's first test faces, made again with one thing changed.
@@ -150,69 +152,58 @@ class Rendering:
     device: str = "cpu"
 
     @cached_property
+    def _shard(self) -> _Changed:
+        """The faces as they are tested."""
+        plan, _ = self._opened
+        return _Changed("", "test", tuple(plan.faces("test")[:self.count]), plan.recipe.test_styles)
+
+    @cached_property
     def _opened(self) -> tuple[Plan, Faces]:
         return source_of(self.data, self.faces, device=self.device)
 
     @cached_property
-    def _frames(self) -> np.ndarray:
+    def _maker(self) -> PairMaker:
         plan, source = self._opened
-        return source.read_many(plan.faces("test")[:self.count], map)
-
-    @cached_property
-    def _stylizer(self) -> Stylizer:
-        plan, _ = self._opened
         styles = pick_styles(plan.recipe.styles, self.styles, self.data.root / OPEN)
         size = 1 if self.device == "cpu" else GPU_BATCH
-        return Stylizer(styles, precision=plan.recipe.precision, device=self.device, batch_size=size)
+        stylizer = Stylizer(styles, precision=plan.recipe.precision, device=self.device, batch_size=size)
+        return PairMaker(plan.recipe, source, stylizer)
+
+    @cached_property
+    def _frames(self) -> np.ndarray:
+        return self._maker.source.read_many(self._shard.faces, map)
 
     @cached_property
     def _as_tested(self) -> np.ndarray:
         """The stylized faces as the data set has them."""
-        return self._stylized(self._misalignments())
+        return self._stylized(self._shard)
 
     def point(self, curve: str, value: float) -> np.ndarray:
         """uint8 (faces * styles, 128, 128, 3), in the order of the data set's rows."""
         if curve == "strength":
-            photographs = self._windows(self._misalignments(), FACE_PX)
-            photographs = np.repeat(photographs, len(self._opened[0].recipe.test_styles), axis=0)
+            photographs = np.repeat(self._photographs(), len(self._shard.styles), axis=0)
             return mixed(photographs, self._as_tested, value)
         if curve in ("blur", "jpeg"):
             change = blurred if curve == "blur" else compressed
             return np.stack([change(face, value) for face in self._as_tested])
-        changed = [with_one_changed(one, curve, value) for one in self._misalignments()]
-        return self._stylized(changed)
+        return self._stylized(replace(self._shard, curve=curve, value=value))
 
-    def _misalignments(self) -> list[Misalignment]:
-        """As the test split has them."""
-        plan, _ = self._opened
-        shards = [shard for shard in plan.shards if shard.split == "test"]
-        drawn = [
-            shard.misalignment(plan.recipe, face, shard.styles[0]) for shard in shards for face in shard.faces
-        ]
-        return drawn[:self.count]
+    def _photographs(self) -> np.ndarray:
+        """The misaligned faces before they are stylized, uint8 (faces, 128, 128, 3)."""
+        recipe, shard = self._maker.recipe, self._shard
+        lying = [shard.misalignment(recipe, face, shard.styles[0]) for face in shard.faces]
+        return np.stack([
+            face_window(frame, one, border=recipe.border) for frame, one in zip(self._frames, lying)
+        ])
 
-    def _windows(self, misalignments: Sequence[Misalignment], size_px: int) -> np.ndarray:
-        border = self._opened[0].recipe.border
-        return np.stack(on_threads(
-            lambda job: face_window(job[0], job[1], size_px=size_px, border=border),
-            list(zip(self._frames, misalignments)),
-        ))
-
-    def _stylized(self, misalignments: Sequence[Misalignment]) -> np.ndarray:
-        plan, _ = self._opened
-        windows = self._windows(misalignments, plan.recipe.stylize_px)
-        names = [face.name for face in plan.faces("test")[:self.count]]
-        keys = [f"{plan.recipe.seed} test {name}" for name in names]
-
+    def _stylized(self, shard: _Changed) -> np.ndarray:
+        """As synthesis makes them, a face a thread."""
         def of_face(number: int) -> np.ndarray:
-            part = slice(number, number + 1)
-            styles = plan.recipe.test_styles
-            return np.concatenate([
-                self._stylizer(style, windows[part], FACE_PX, keys[part]) for style in styles
-            ])
+            rows = slice(number, number + 1)
+            one, frames = replace(shard, faces=shard.faces[rows]), self._frames[rows]
+            return self._maker.finish(one, frames, self._maker.windows(one, frames)).stylized
 
-        with one_thread():   # as synthesis renders
-            return np.concatenate(on_threads(of_face, range(len(windows))))
+        return np.concatenate(on_threads(of_face, range(len(shard.faces))))
 
 
 def with_one_changed(misalignment: Misalignment, curve: str, value: float) -> Misalignment:

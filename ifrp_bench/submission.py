@@ -52,11 +52,6 @@ def submit(
     return write_entry(leaderboard, entry, rows, replace=replace_old)
 
 
-def submittable(results: Path) -> list[str]:
-    """The methods of a results folder, each once; of several runs of a method ``METHOD/RUN``."""
-    return [_label(entry) for entry in _each(read_results(results)["entries"])]
-
-
 def _each(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The entries, each under one of its conditions."""
     return list({(entry["method"], entry["run"]): entry for entry in entries}.values())

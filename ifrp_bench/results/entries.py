@@ -23,6 +23,7 @@ from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.lists import frozen_of
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
+from ifrp_bench.metrics import JUDGED_BY
 from ifrp_bench.results.tables import entry_tables, read_results, read_scores
 
 SCHEMA = Path(__file__).parent / "entry.schema.json"
@@ -136,7 +137,7 @@ def _protocol(trained_on: Iterable[str] | None, tested: Iterable[str]) -> dict[s
 
 def _rows(scores: pd.DataFrame) -> pd.DataFrame:
     """A row a face and condition: who, in which style, and its values."""
-    values = [column for column in scores if str(column).split("@")[0] in KEPT]
+    values = [column for column in scores if str(column).split(JUDGED_BY)[0] in KEPT]
     return scores[["condition", "style", "seen", "face", "identity", *values]]
 
 
@@ -279,8 +280,3 @@ def _check_bounds(column: str, value: float, where: str) -> None:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def read_rows(entry: EntryFile) -> pd.DataFrame:
-    """The rows that an entry's numbers are of."""
-    return pd.read_csv(entry.path.parent / entry.facts["rows"]["file"], dtype={"face": str})

@@ -90,6 +90,20 @@ class Gallery:
         """The real faces of a shard, each once."""
         return self.faces[self.shards[name].people]
 
+    def embedded(self, queries: np.ndarray, known: np.ndarray, asked: pd.DataFrame) -> Embedded:
+        """What retrieval metrics see: embeddings of the rows ``asked`` of its frame, and of its faces."""
+        return Embedded(
+            queries=queries,
+            own=asked["own"].to_numpy(),
+            style=asked["style"].to_numpy(),
+            seen=asked["seen"].to_numpy(),
+            face=asked["face"].to_numpy(),
+            person=asked["identity"].to_numpy(),
+            gallery=known,
+            identity=self.identity,
+            names=self.names(),
+        )
+
     def names(self) -> list[str]:
         """What each of its faces is called."""
         names = [""] * len(self.faces)
@@ -312,18 +326,8 @@ class _Scoring:
         if judge.name not in self._gallery_embedded:
             embeddings = [self._embed(judge, self.gallery.of_shard(name)) for name in self.gallery.shards]
             self._gallery_embedded[judge.name] = np.concatenate(embeddings)
-        frame = self.gallery.frame
-        return Embedded(
-            queries=np.concatenate(queries),
-            own=frame["own"].to_numpy(),
-            style=frame["style"].to_numpy(),
-            seen=frame["seen"].to_numpy(),
-            face=frame["face"].to_numpy(),
-            person=frame["identity"].to_numpy(),
-            gallery=self._gallery_embedded[judge.name],
-            identity=self.gallery.identity,
-            names=self.gallery.names(),
-        )
+        known = self._gallery_embedded[judge.name]
+        return self.gallery.embedded(np.concatenate(queries), known, self.gallery.frame)
 
     def _set_scores(self, entry: Entry) -> Iterator[dict[str, Any]]:
         """A row for the faces recovered from seen styles and one for

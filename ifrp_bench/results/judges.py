@@ -19,6 +19,11 @@ HIT = "hit_top1"
 COSINE = "cosine"
 
 
+def first_judge(scores: pd.DataFrame) -> str:
+    """The recogniser whose columns have plain names."""
+    return str(scores["recogniser"].iloc[0]).split("+")[0]
+
+
 def further_judges(scores: pd.DataFrame) -> list[str]:
     """The second and later recognisers of an evaluation, by name."""
     beginning = HIT + JUDGED_BY
@@ -54,8 +59,7 @@ def _judges(scores: pd.DataFrame) -> dict[str, str]:
     further = further_judges(scores)
     if not further:
         return {}
-    first = str(scores["recogniser"].iloc[0]).split("+")[0]
-    return {first: ""} | {name: JUDGED_BY + name for name in further}
+    return {first_judge(scores): ""} | {name: JUDGED_BY + name for name in further}
 
 
 def _correlation(one: pd.Series, other: pd.Series) -> float:

@@ -24,7 +24,8 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.ranks import match_characteristic
 from ifrp_bench.ground.warp import WINDOW_PX
-from ifrp_bench.results.judges import HIT, agreement, further_judges, opposed
+from ifrp_bench.metrics import JUDGED_BY
+from ifrp_bench.results.judges import HIT, agreement, first_judge, further_judges, opposed
 from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
 from ifrp_bench.results.spread import curve_points, read_rows
 from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_results, read_scores, tables_of
@@ -193,10 +194,10 @@ def _spread(rows: pd.Index) -> list[int]:
 def _doubted(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """Rows that one recogniser finds first and another not among the five nearest, with both judgements."""
     found = []
-    first = str(frame["recogniser"].iloc[0]).split("+")[0]
+    first = first_judge(frame)
     for judge in further_judges(frame):
-        other = f"@{judge}"
-        for yes, no, named in ((("", other, (first, judge))), ((other, "", (judge, first)))):
+        other = JUDGED_BY + judge
+        for yes, no, named in (("", other, (first, judge)), (other, "", (judge, first))):
             rows = frame.index[frame[HIT + yes] & ~frame["hit_top5" + no].astype(bool)]
             for row in _spread(rows):
                 ranks = frame["rank" + yes][row], frame["rank" + no][row]
@@ -467,8 +468,10 @@ def _distribution(by_entry: dict[str, pd.DataFrame], column: str, title: str, un
 
 def _robustness(folder: Path, data_sha256: str) -> list[dict[str, str]]:
     """Scores along the robustness curves, a plot a score; none where there are no curves of this data set."""
+    if not (folder / "curves.csv").is_file():
+        return []
     rows = read_rows(folder / "curves.csv")
-    if rows is None or set(rows["data_sha256"]) != {data_sha256}:
+    if set(rows["data_sha256"]) != {data_sha256}:
         return []
     import matplotlib
 

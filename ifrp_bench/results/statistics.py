@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from ifrp_bench.ground.draws import generator
+from ifrp_bench.metrics import Column
 
 RESAMPLES = 2000   # of the bootstrap
 TOGETHER = 32   # means that are resampled at a time, for memory
@@ -37,11 +38,32 @@ class TableColumn:
     top: int = 0
     far: float = 0.0
 
+    @classmethod
+    def of(
+        cls, column: Column, group: str, rows: Callable[[pd.DataFrame], pd.Series], *, ours: bool = False,
+    ) -> "TableColumn":
+        """A metric's column over some of the rows; ``ours`` marks it even where the metric does not."""
+        return cls(
+            f"{column.label} {group}".rstrip(), column.name, rows,
+            hits=column.hits, digits=column.digits, lower=column.lower,
+            ours=ours or column.ours, top=column.top, far=column.far,
+        )
+
     def chance(self, rows: pd.DataFrame) -> float:
         """What guessing scores, in per cent; nan for a column in which that is no number."""
         if self.far:
             return 100 * self.far
         return 100 * min(1.0, self.top / rows["identity"].nunique()) if self.top else np.nan
+
+
+def everything(frame: pd.DataFrame) -> pd.Series:
+    """All rows."""
+    return pd.Series(True, index=frame.index)
+
+
+def of_style(style: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """The rows of a style."""
+    return lambda frame: frame["style"] == style
 
 
 def summarize(

@@ -17,10 +17,10 @@ from ifrp_bench import parts
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.metrics import Column, Metric
-from ifrp_bench.results.judges import agreement
+from ifrp_bench.results.judges import agreement, first_judge, further_judges
 from ifrp_bench.results.printing import latex, markdown, printed
 from ifrp_bench.results.spread import curve_points, left_out_table, read_rows, seeds_table
-from ifrp_bench.results.statistics import TableColumn, summarize
+from ifrp_bench.results.statistics import TableColumn, everything, of_style, summarize
 
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
 PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
@@ -34,14 +34,6 @@ def _seen(frame: pd.DataFrame) -> pd.Series:
 
 def _unseen(frame: pd.DataFrame) -> pd.Series:
     return ~frame["seen"]
-
-
-def _everything(frame: pd.DataFrame) -> pd.Series:
-    return pd.Series(True, index=frame.index)
-
-
-def _of_style(style: str) -> Callable[[pd.DataFrame], pd.Series]:
-    return lambda frame: frame["style"] == style
 
 
 def _block(query: bool, gallery: bool) -> Callable[[pd.DataFrame], pd.Series]:
@@ -66,21 +58,11 @@ ALIGNMENT = (   # columns of ``alignment.csv``
 )
 
 
-def _column(column: Column, group: str, rows: Callable[[pd.DataFrame], pd.Series]) -> TableColumn:
-    """A metric's column over some of the rows."""
-    name = f"{column.label} {group}".rstrip()
-    return TableColumn(
-        name, column.name, rows,
-        hits=column.hits, digits=column.digits, lower=column.lower,
-        ours=column.ours, top=column.top, far=column.far,
-    )
-
-
 def _seen_and_unseen(columns: Iterable[Column]) -> list[TableColumn]:
     """Each column over seen and over unseen styles."""
     found = []
     for column in columns:
-        found += [_column(column, "seen", _seen), _column(column, "unseen", _unseen)]
+        found += [TableColumn.of(column, "seen", _seen), TableColumn.of(column, "unseen", _unseen)]
     return found
 
 
@@ -169,19 +151,12 @@ def read_scores(folder: Path, name: str = "scores.csv") -> pd.DataFrame:
     """
     path = folder / name
     try:
-        frame = _read_csv(path)
+        frame = read_rows(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not there; `ifrp-bench eval` makes it") from None
     except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not readable: {error}") from None
     return check_one(frame, str(path))
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """A file of rows as an evaluation writes them: an empty field is a number that is missing, or no run."""
-    words = {"run": str, "recogniser": str, "face": str}
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=words)
-    return frame.fillna({"run": "", "recogniser": ""})
 
 
 def check_one(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -224,8 +199,10 @@ def tables_of(folder: Path, sketches: Path | None = None) -> Tables:
 
 def _changes(folder: Path, tables: Tables) -> Tables:
     """Tables of trainings without a style, and of several trainings of a method."""
-    left_out = read_rows(folder / "left-out.csv")
-    found = {"left-out": left_out_table(check_one_data(left_out, folder))} if left_out is not None else {}
+    found: Tables = {}
+    if (folder / "left-out.csv").is_file():
+        left_out = read_rows(folder / "left-out.csv")
+        found["left-out"] = left_out_table(check_one_data(left_out, folder))
     seeds = seeds_table(tables["conditions"]) if "conditions" in tables else pd.DataFrame()
     return found | ({} if seeds.empty else {"seeds": seeds})
 
@@ -243,12 +220,12 @@ def check_one_data(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def write_curve_points(folder: Path) -> None:
     """``tables/curves.csv``: the means along the curves of a results folder; none without ``curves.csv``."""
-    rows = read_rows(folder / "curves.csv")
     path = folder / "tables" / "curves.csv"
-    if rows is None:
-        path.unlink(missing_ok=True)
+    if (folder / "curves.csv").is_file():
+        points = curve_points(read_rows(folder / "curves.csv"))
+        write_whole(path, points.to_csv(index=False, float_format="%.6g").encode())
     else:
-        write_whole(path, curve_points(rows).to_csv(index=False, float_format="%.6g").encode())
+        path.unlink(missing_ok=True)
 
 
 def write_agreement(folder: Path) -> None:
@@ -306,14 +283,16 @@ def _tables(
         for column in columns:
             found.append(summarize(frame, _seen_and_unseen([column]), reported=reported))
             if other is not None:
-                found.append(summarize(other, [_column(column, "sketches", _everything)], reported=reported))
+                drawn = TableColumn.of(column, "sketches", everything)
+                found.append(summarize(other, [drawn], reported=reported))
         return found
 
     def of_pairs(frame: pd.DataFrame | None, columns: Iterable[Column]) -> list[pd.DataFrame]:
         """Columns over all ordered pairs of styles."""
         if frame is None:
             return []
-        return [summarize(frame, [_column(column, "", _everything)], reported=reported) for column in columns]
+        of_all = [TableColumn.of(column, "", everything) for column in columns]
+        return [summarize(frame, [column], reported=reported) for column in of_all]
 
     # the paper's, each method under its headline condition
     tables: dict[str, list[pd.DataFrame]] = {}
@@ -326,14 +305,14 @@ def _tables(
     tables["conditions"] = of_faces(scores, sketches, everywhere)
     tables["conditions"] += of_pairs(consistency, declared.of_pairs(everywhere=True))
     by_style = [
-        _column(column, style, _of_style(style))
+        TableColumn.of(column, style, of_style(style))
         for column in everywhere
         for style in scores["style"].unique()
     ]
     tables["styles"] = [summarize(scores, by_style)]
     if consistency is not None:
         of_blocks = [
-            _column(column, name, _block(*sides))
+            TableColumn.of(column, name, _block(*sides))
             for column in declared.of_pairs(everywhere=True) for name, sides in BLOCKS.items()
         ]
         tables["consistency"] = [summarize(consistency, of_blocks)]
@@ -354,7 +333,7 @@ def _alignment_table(folder: Path) -> Tables:
     path = folder / "alignment.csv"
     if not path.is_file():
         return {}
-    return {"aligner": summarize(_read_csv(path), _seen_and_unseen(ALIGNMENT))}
+    return {"aligner": summarize(read_rows(path), _seen_and_unseen(ALIGNMENT))}
 
 
 def _sets_table(declared: _Metrics, folder: Path) -> Tables:
@@ -364,7 +343,7 @@ def _sets_table(declared: _Metrics, folder: Path) -> Tables:
     path = folder / "sets.csv"
     if not path.is_file():
         return {}
-    frame = _read_csv(path)
+    frame = read_rows(path)
     rows = []
     for column in declared.of_sets():
         if column.name not in frame:
@@ -414,9 +393,8 @@ def notes_of(folder: Path) -> list[str]:
 
 def _caption(scores: pd.DataFrame, sketches: pd.DataFrame | None) -> str:
     first = scores.iloc[0]
-    judges = str(first["recogniser"] or "").split("+")
-    who = f", recogniser {judges[0]}" if judges[0] else ""
-    who += "".join(f", columns ({judge}) by {judge}" for judge in judges[1:])
+    who = f", recogniser {first_judge(scores)}" if first["recogniser"] else ""
+    who += "".join(f", columns ({judge}) by {judge}" for judge in further_judges(scores))
     other = f", sketches {str(sketches.iloc[0]['data_sha256'])[:12]}" if sketches is not None else ""
     return (
         f"Data set {str(first['data_sha256'])[:12]}{other}, split {first['split']}, protocol"
