@@ -106,13 +106,13 @@ def seed_option(function: Any) -> Any:
 def refuse_given(*names: str, because: str) -> None:
     """Options of the running command that mean nothing here end it where they were given, rather than being
     ignored. Raises click.UsageError.
+
+    A command that calls another gives no source for what it leaves at its default.
     """
     context = click.get_current_context()
     options = {option.name: option.opts[0] for option in context.command.params}
-    given = [
-        options[name] for name in names
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-    ]
+    not_given = (None, click.core.ParameterSource.DEFAULT)
+    given = [options[name] for name in names if context.get_parameter_source(name) not in not_given]
     if given:
         raise click.UsageError(f"{', '.join(given)} would be ignored: {because}")
 

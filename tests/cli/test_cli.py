@@ -104,3 +104,16 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
     assert "cannot be made" in run(
         "synth", "demo", "--set", "train_faces=1", "--out", tmp_path / "file" / "x", "--quiet", exit_code=1
     )
+
+
+def test_the_demo_runs_from_its_pairs_to_its_report(tmp_path, monkeypatch):
+    """The command itself, of a recipe of three test people; its short training is tested with the loop."""
+    (tmp_path / "manifests").mkdir()
+    values = {"train_faces": 6, "val_faces": 2, "test_faces": 3, "stylize_px": 128, "faces_per_identity": 3}
+    lines = ['source = "procedural"', *(f"{key} = {value}" for key, value in values.items())]
+    (tmp_path / "manifests" / "demo.toml").write_text("\n".join(lines))
+    monkeypatch.setattr("ifrp_bench.data.recipe.package_folder", lambda name: tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    said = run("demo", "--minutes", 0, "--quiet")
+    assert "data/demo: good" in said and "align-restore (raw) portraits" in said
+    assert "Next:" in said and (tmp_path / "results" / "demo" / "report.html").is_file()
