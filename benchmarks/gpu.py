@@ -35,14 +35,14 @@ import torch
 FOLDER = Path(".gpu")   # ignored; what travels
 QUALITIES = {"train": 75, "val": 75, "test": 10}   # of WebP; nothing is trained or chosen on the last
 METHODS = ("align-restore", "ifrp", "srn", "johnson", "mgan", "pix2pix", "cyclegan", "aligner")
-COMPILED = ("align-restore", "ifrp")
+IN_USE = ("align-restore", "ifrp")
 BATCH = 64
 WARM, TIMED = 8, 20   # steps
 RENDERED = 32   # faces at a time
 UNKNOWN = 10**6   # steps, before a training by the clock knows better
 LEARNING_SECONDS = 4.0   # of such a training, in which schedules stand still
 SAVING_SECONDS = 25.0   # left for their last look and checkpoint
-LOOKS = 4   # validations of such a training before its last
+LOOKS = 9   # validations of such a training before its last
 
 
 @click.group()
@@ -129,8 +129,9 @@ def unpack() -> None:
 @click.option("--device", default="cuda", show_default=True)
 @click.option("--batch-size", default=BATCH, show_default=True)
 @click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option("--modes", default="off,graphs", show_default=True, help="Settings of `compile` to time.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def measure(data: Path, device: str, batch_size: int, methods: str, out: Path) -> None:
+def measure(data: Path, device: str, batch_size: int, methods: str, modes: str, out: Path) -> None:
     """Compare with a CPU, and time."""
     found: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else device}
 
@@ -144,12 +145,12 @@ def measure(data: Path, device: str, batch_size: int, methods: str, out: Path) -
     for name in methods.split(","):
         try:
             keep(f"step {name}", equal_steps(name, data, device))
-            for compiled in (False, True) if name in COMPILED and device == "cuda" else (False,):
-                label = f"speed {name}" + (" compiled" if compiled else "")
-                keep(label, training_speed(name, data, device, batch_size, compiled))
+            keep(f"operations {name}", operations(name, data, device))
+            for mode in modes.split(","):
+                keep(f"speed {name} {mode}", training_speed(name, data, device, batch_size, mode))
         except Exception as error:   # one method's fault leaves the others their figures
             keep(f"failed {name}", f"{type(error).__name__}: {error}"[:300])
-    for name in COMPILED:
+    for name in IN_USE:
         keep(f"use {name}", latency(name, device))
 
 
@@ -194,7 +195,7 @@ def equal_steps(name: str, data: Path, device: str) -> dict[str, float]:
     from ifrp_bench.ground import precision
 
     def losses(place: str) -> dict[str, float]:
-        method, batches = _built(name, data, place, 8, compiled=False)
+        method, batches = _built(name, data, place, 8, "off")
         return {key: float(value) for key, value in method.step(batches.at(0)).items()}
 
     kept = precision.has_bfloat16
@@ -206,17 +207,39 @@ def equal_steps(name: str, data: Path, device: str) -> dict[str, float]:
     return {key: round(abs(there[key] - here[key]) / max(abs(here[key]), 1e-6), 6) for key in here}
 
 
-def training_speed(name: str, data: Path, device: str, batch_size: int, compiled: bool) -> dict[str, float]:
-    """Pairs a second, of a method that grows in each of its stages, and gibibytes at the most."""
+def operations(name: str, data: Path, device: str) -> dict[str, float]:
+    """1e9 multiply-adds of an update for one pair, in each stage: convolutions and products, forward and
+    backward.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    method, batches = _built(name, data, device, 8, "off")
+    found = {}
+    for stage in _stages(name):
+        if stage.share < 1:
+            method.at(stage.middle)
+        with FlopCounterMode(display=False) as counter:
+            method.step(batches.at(0))
+        found[f"at {stage.middle}"] = round(counter.get_total_flops() / 2 / 8 / 1e9, 2)
+    return found
+
+
+def _stages(name: str) -> Any:
+    """Of a training of 1,000 steps; one of a method that does not grow."""
     from ifrp_bench.methods import Stage
 
-    method, batches = _built(name, data, device, batch_size, compiled)
-    part = _job(name).part
-    stages = part.declared.stages(_job(name).config, 1000) if part.declared.stages else [Stage(500, 1.0)]
+    job = _job(name)
+    stages = job.part.declared.stages
+    return stages(job.config, 1000) if stages else [Stage(500, 1.0)]
+
+
+def training_speed(name: str, data: Path, device: str, batch_size: int, mode: str) -> dict[str, float]:
+    """Pairs a second, of a method that grows in each of its stages, and gibibytes at the most."""
+    method, batches = _built(name, data, device, batch_size, mode)
     found = {}
-    for stage in stages:
-        if part.declared.stages:
-            method.at(stage.middle)   # type: ignore[attr-defined]
+    for stage in _stages(name):
+        if stage.share < 1:
+            method.at(stage.middle)
         started = time.perf_counter()
         for step in range(WARM):
             method.step(batches.at(step))
@@ -258,7 +281,7 @@ def _job(name: str) -> Any:
     return resolve(name, "cpu", {"batch_size": BATCH, "steps": 1000})
 
 
-def _built(name: str, data: Path, device: str, batch_size: int, compiled: bool) -> tuple[Any, Any]:
+def _built(name: str, data: Path, device: str, batch_size: int, mode: str) -> tuple[Any, Any]:
     """A method ready for its first step, and batches of the validation split."""
     from ifrp_bench.data.format import open_dataset
     from ifrp_bench.data.split import load_split
@@ -269,8 +292,7 @@ def _built(name: str, data: Path, device: str, batch_size: int, compiled: bool) 
     job = _job(name)
     split = load_split(open_dataset(data), "val", device)
     batches = Batches(split, batch_size, 0, mirror=True, colour_maps=0.5)
-    fast = compiler(device, "on" if compiled else "off")
-    setup = Setup(device, 1000, compile=fast, validation=batches.at(0))
+    setup = Setup(device, 1000, compile=compiler(device, mode), validation=batches.at(0))
     return job.part.declared.build(job.config, setup), batches
 
 
@@ -292,7 +314,7 @@ def train(plan: Path, minutes: float, out: Path) -> None:
     """
     end = time.monotonic() + 60 * minutes
     # for trainings by the clock, which save when they are over
-    for name, share in (("HALF", 0.5), ("END", 1.0)):
+    for name, share in (("QUARTER", 0.25), ("HALF", 0.5), ("END", 1.0)):
         os.environ[name] = f"{time.time() + share * (60 * minutes - SAVING_SECONDS):.1f}"
     facts = tomllib.loads(plan.read_text())
     for command in facts.get("first", []):

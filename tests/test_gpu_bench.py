@@ -51,12 +51,12 @@ def test_what_is_measured_is_written(tiny: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(gpu, "TIMED", 1)
     call(
         "measure", "--data", tiny, "--device", "cpu", "--batch-size", 2, "--methods", "srn,nothing",
-        "--out", tmp_path,
+        "--modes", "off", "--out", tmp_path,
     )
     found = json.loads((tmp_path / "measured.json").read_text())
     assert found["pixels"] == {"largest": 0, "mean": 0.0}
     assert set(found["step srn"].values()) == {0.0}
-    assert found["speed srn"]["pairs/s at 390"] > 0
+    assert found["speed srn off"]["pairs/s at 390"] > 0
     assert "nothing" in found["failed nothing"]   # and the others have their figures
 
 

@@ -26,6 +26,11 @@ def steps_per_epoch(pairs: int, batch_size: int) -> int:
     return max(1, pairs // batch_size)
 
 
+def on_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """The values there, without waiting for what a GPU still has to do."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
 @lru_cache(maxsize=1)
 def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
     return generator(seed, "epoch", epoch).permutation(rows)
@@ -62,7 +67,7 @@ class Batches:
 
         # both faces of a pair are mirrored, and so is how the one was misaligned
         if self.mirror:
-            mirrored = torch.from_numpy(self._mine(draws.random(self._size) < 0.5)).to(stylized.device)
+            mirrored = on_device(self._mine(draws.random(self._size) < 0.5), stylized.device)
             stylized, real = _mirror(stylized, mirrored), _mirror(real, mirrored)
             warp = _mirror_warp(warp, mirrored)
 
@@ -80,7 +85,7 @@ class Batches:
         return Pairs(stylized, real, warp)
 
     def _pairs(self, rows: np.ndarray) -> Pairs:
-        return self.split.pairs(torch.from_numpy(rows).to(self.split.stylized.device))
+        return self.split.pairs(on_device(rows, self.split.stylized.device))
 
     def rows(self, step: int) -> np.ndarray:
         """The rows of this process's part of a step's batch."""
@@ -119,7 +124,7 @@ class Unpaired(Batches):
     def _pairs(self, rows: np.ndarray) -> Pairs:
         """Row numbers of the whole split, folded into each half."""
         stylized, real = (
-            torch.from_numpy(half[rows % len(half)]).to(self.split.stylized.device) for half in self.halves
+            on_device(half[rows % len(half)], self.split.stylized.device) for half in self.halves
         )
         # a pair of two people: what is known of the misalignment is that of the SF
         of_stylized, of_real = self.split.pairs(stylized), self.split.pairs(real)
@@ -156,7 +161,7 @@ def hue_and_saturation(angle: np.ndarray | float, saturation: np.ndarray | float
 
 
 def _map_colours(faces: Tensor, maps: np.ndarray) -> Tensor:
-    device_maps = torch.from_numpy(maps).to(faces.device)
+    device_maps = on_device(maps, faces.device)
     n, _, h, w = faces.shape
     flat = faces.permute(0, 2, 3, 1).reshape(n, h * w, 3)   # a view of channels_last faces
     mapped = torch.baddbmm(device_maps[:, None, :, 3], flat, device_maps[:, :, :3].transpose(1, 2)).clamp_(
@@ -170,7 +175,7 @@ def _weaker(stylized: Tensor, real: Tensor, warp: Tensor, amounts: np.ndarray) -
 
     Where the photograph does not reach, the SF stays.
     """
-    amount = torch.from_numpy(amounts).to(stylized.device)[:, None, None, None]
+    amount = on_device(amounts, stylized.device)[:, None, None, None]
     last = warp.new_tensor([0.0, 0.0, 1.0]).expand(len(warp), 1, 3)
     misalign = torch.linalg.inv(torch.cat([warp, last], 1))[:, :2]   # SF coordinates to those of the RF
     layer = transform(torch.cat([real, torch.ones_like(real[:, :1])], 1), misalign)
@@ -184,5 +189,5 @@ def _mirror(faces: Tensor, mirrored: Tensor) -> Tensor:
 
 def _mirror_warp(warp: Tensor, mirrored: Tensor) -> Tensor:
     # of F W F with F = diag(-1, 1)
-    signs = torch.tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0]], device=warp.device)
+    signs = on_device(np.array([[1, -1, -1], [-1, 1, 1]], np.float32), warp.device)
     return torch.where(mirrored[:, None, None], warp * signs, warp)

@@ -131,6 +131,9 @@ class _Training:
                 f"batch_size {loop.batch_size} is not a multiple of the {processes.world} processes"
             )
 
+        if loop.compile == "graphs" and processes.world > 1:
+            raise InputError("compile=graphs is for a single process; compile=on is for several")
+
         # the data, as the method declares that it sees it
         upright = isinstance(declared, Method) and declared.sees == "upright"
         paired = not isinstance(declared, Method) or declared.paired

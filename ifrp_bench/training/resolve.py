@@ -7,6 +7,7 @@ from typing import Any
 
 from ifrp_bench import parts
 from ifrp_bench.data.runs import Run
+from ifrp_bench.ground.compiler import WISHES
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Count, Decay, NotNegative, Seed, Share, Size, nearest, settings_of
 from ifrp_bench.parts import Part
@@ -33,7 +34,8 @@ class Loop:
     validations: Count = 20   # in the whole run
     tensorboard: bool = False   # events beside log.jsonl; needs the extra tensorboard
     checkpoint_seconds: NotNegative = 60.0   # at most so much is trained again after a kill
-    # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md)
+    # auto: on a GPU; on a CPU it gained nothing and costs a minute (benchmarks/results.md); graphs: CUDA
+    # graphs, which want no compiler
     compile: str = "auto"
     seed: Seed = 0
     without_style: str = ""   # a style whose pairs are left out, to test on it; empty: none
@@ -43,8 +45,8 @@ class Loop:
         if (self.epochs > 0) == (self.steps > 0):
             lengths = f"epochs {self.epochs} and steps {self.steps}"
             raise InputError(f"{lengths}: one of them says how long to train, the other is 0")
-        if self.compile not in ("auto", "on", "off"):
-            raise InputError(f"compile {self.compile!r} is none of auto, on, off")
+        if self.compile not in WISHES:
+            raise InputError(f"compile {self.compile!r} is none of {', '.join(WISHES)}")
         if self.redraw_styles and not self.redraw:
             raise InputError(f"redraw_styles {self.redraw_styles!r} says what redraw deals, and redraw is 0")
 

@@ -201,25 +201,6 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
-def test_what_cannot_be_compiled_runs_uncompiled_and_says_so(monkeypatch, capsys):
-    from torch._dynamo.exc import TorchDynamoException
-
-    from ifrp_bench.ground.compiler import compiled
-
-    def broken(function):
-        def call(*_):
-            raise TorchDynamoException("no headers")
-        return call
-
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert compiled(len, "cpu") is len and "no C++ compiler" in capsys.readouterr().err
-    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++")
-    monkeypatch.setattr(torch, "compile", broken)
-    function = compiled(len, "cpu")
-    assert function([1, 2]) == 2 and function([1]) == 1
-    assert capsys.readouterr().err.count("no headers") == 1
-
-
 def test_training_against_another_picture_is_refused(tmp_path, crowd, features, landmarks, picture):
     output = run(
         "styles",

@@ -23,8 +23,6 @@ from ifrp_bench.nets.stn import matrices, misplacement
 EPOCHS = 245   # the WACV model is the checkpoint after 245 epochs [C]; schedules end where this many would
 LOSSES = ("srn", "srn-dn", "ifrp")
 OPTIMIZERS = ("rmsprop", "adam")
-# of the calibrated identity term: its gradient against the pixel term's; 0.1 to 1 keeps the balance [I]
-IDENTITY_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class Config:
     adversarial_weight: NotNegative = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
     # [P] eta_0 0.001 with Caffe's VGG-19; 0: calibrated to the pixel term's gradient
     identity_weight: NotNegative = 0.0
+    # of the calibrated identity term: its gradient against the pixel term's; 0.1 to 1 keeps the balance [I]
+    identity_share: Positive = 0.3
     optimizer: str = "rmsprop"   # [P]; adam [O]
     learning_rate: Positive = 1e-3   # [P]
     learning_rate_decay: Positive = 0.99   # [C] an epoch; the paper's "decay rate 1e-2"
@@ -247,7 +247,7 @@ class IFRP(Learner):
 
     def _calibrated_identity_weight(self, batch: Pairs) -> float:
         """The weight with which the gradient that the identity term sends into recovered faces is
-        ``IDENTITY_SHARE`` of the pixel term's: on the validation batch, or, where there is none, on this
+        ``identity_share`` of the pixel term's: on the validation batch, or, where there is none, on this
         one.
         """
         held = self.setup.validation or batch
@@ -258,7 +258,7 @@ class IFRP(Learner):
         identity, = torch.autograd.grad(self._identity_loss(recovered, real), recovered)
         norms = torch.stack([pixel.norm(), identity.norm()])
         self.setup.average([norms])
-        return IDENTITY_SHARE * float(norms[0]) / max(float(norms[1]), 1e-12)
+        return self.config.identity_share * float(norms[0]) / max(float(norms[1]), 1e-12)
 
     def epoch(self) -> int:
         """The epoch of the paper's 245 that a training of this length stands in."""
