@@ -1,10 +1,11 @@
 """Frozen lists of test faces, so that numbers from different people are of the same faces.
 
 A list is ``manifests/lists/NAME.toml`` (title, version, what it is of) and, where it names photographs,
-``NAME.csv`` (face and sha256, no picture). A recipe takes one as its ``test_list``: these faces are tested,
-and nobody of them is trained or validated on. Three kinds:
+``NAME.csv`` (face, sha256 and eyes, no picture). A recipe takes one as its ``test_list``: these faces are
+tested, and nobody of them is trained or validated on. Three kinds:
 
-* ``files``: photographs by name and content;
+* ``files``: photographs by name and content, and where the eyes are in each, so that they are aligned the
+  same whatever a detector finds;
 * ``rule``: CelebA's, whose files cannot be listed here; a rule on its official partition that picks the same
   faces on every machine;
 * ``recipe``: rendered people; the recipe of the list's name makes them from nothing.
@@ -26,7 +27,7 @@ from ifrp_bench.data.format import Dataset, ShardError
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import package_folder
 from ifrp_bench.ground.settings import nearest
-from ifrp_bench.sources import Face, Faces
+from ifrp_bench.sources import EYES, Eyes, Face, Faces
 
 KINDS = ("files", "rule", "recipe")
 TESTED = "test"
@@ -77,6 +78,19 @@ def listed_faces(name: str) -> dict[str, str]:
     """A list's photographs: sha256 of the file by the face's name, in the list's order."""
     with (_folder() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return {row["face"]: row["sha256"] for row in csv.DictReader(file)}
+
+
+def listed_eyes(name: str) -> dict[str, Eyes]:
+    """The eyes in a list's photographs by the file's sha256; none of a list that names no photographs."""
+    path = _folder() / f"{name}.csv"
+    if not path.is_file():
+        return {}
+    found: dict[str, Eyes] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            left_x, left_y, right_x, right_y = (float(row[column]) for column in EYES)
+            found[row["sha256"]] = left_x, left_y, right_x, right_y
+    return found
 
 
 def choose(name: str, faces: list[Face], source: Faces) -> list[Face]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, Shard
+from ifrp_bench.data.lists import listed_eyes
 from ifrp_bench.data.plan import Plan, PlannedShard, make_plan
 from ifrp_bench.data.recipe import Recipe, recipe_from
 from ifrp_bench.data.styles import Stylizer
@@ -169,6 +170,7 @@ def open_faces(
         exclude_attributes=recipe.exclude_attributes,
         seed=recipe.seed,
         landmarks=landmarks,
+        eyes=listed_eyes(recipe.test_list) if recipe.test_list else {},
         workers=workers,
         device=device,
         quiet=quiet,

@@ -14,6 +14,7 @@ scripts, the paper gives none).
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -165,7 +166,7 @@ def face_window(
     if picture.shape != (FRAME_PX[1], FRAME_PX[0], 3):
         raise InputError(f"an aligned face is 178x218 RGB, this one is an array of shape {picture.shape}")
     source = np.linalg.inv(frame_similarity(misalignment)) @ window_to_frame(size_px)
-    return resample(picture, source[:2], (size_px, size_px), border=border)
+    return resample(picture, source[:2], (size_px, size_px), border=border, warp=_warp_affine())
 
 
 def undo_warp(stylized: np.ndarray, warp: np.ndarray) -> np.ndarray:
@@ -177,16 +178,27 @@ def undo_warp(stylized: np.ndarray, warp: np.ndarray) -> np.ndarray:
     return resample(stylized, warp, (width, height), border="zero")
 
 
+def warp_affine_cv2(
+    picture: np.ndarray, forward: np.ndarray, shape: tuple[int, int], border: int
+) -> np.ndarray:
+    """OpenCV's affine warp, bicubic: (picture, forward (3, 3), (height, width), border mode) -> picture."""
+    return cv2.warpAffine(
+        picture, forward[:2], shape[::-1], flags=cv2.INTER_CUBIC, borderMode=border, borderValue=0
+    )
+
+
 def resample(
-    picture: np.ndarray, source: np.ndarray, size: tuple[int, int], *, border: str = "reflect"
+    picture: np.ndarray, source: np.ndarray, size: tuple[int, int], *, border: str = "reflect",
+    warp: Callable[..., np.ndarray] = warp_affine_cv2,
 ) -> np.ndarray:
     """Bicubic resampling through an affine map, antialiased; the one place where pixels are interpolated.
 
     ``source`` is (2, 3), output pixel to input pixel; ``size`` is (width, height). Where the map shrinks the
-    picture it is rendered at a whole multiple of the size and averaged down, so nothing aliases.
-    albumentations applies the map with the parameters given here; where it is not installed OpenCV, which it
-    calls, is called directly, with the same bytes. OpenCV's bicubic kernel has a = -0.75 and samples at 1/32
-    px, so a stored matrix and its picture agree to 1/64 px of the input.
+    picture it is rendered at a whole multiple of the size and averaged down, so nothing aliases. A
+    misalignment is applied by albumentations with the parameters given here (``warp``), all else by OpenCV,
+    which it calls: the same bytes, without the second and a half that its import takes. OpenCV's bicubic
+    kernel has a = -0.75 and samples at 1/32 px, so a stored matrix and its picture agree to 1/64 px of the
+    input.
     """
     width, height = size
     # input pixels per output pixel in the worst direction
@@ -197,8 +209,8 @@ def resample(
     dense[:, 2] -= dense[:, :2].sum(axis=1) * (factor - 1) / 2   # keep pixel areas, not centres, in place
     forward = np.linalg.inv(np.vstack([dense, [0, 0, 1]]))
     if factor == 1:
-        return _warp_affine()(picture, forward, (height, width), _BORDERS[border])
-    dense_picture = _warp_affine()(
+        return warp(picture, forward, (height, width), _BORDERS[border])
+    dense_picture = warp(
         picture.astype(np.float32), forward, (height * factor, width * factor), _BORDERS[border]
     )
     averaged = cv2.resize(dense_picture, (width, height), interpolation=cv2.INTER_AREA)
@@ -208,9 +220,7 @@ def resample(
 
 @cache
 def _warp_affine() -> Any:
-    """albumentations' affine warp, or OpenCV's where it is missing: (picture, forward (3, 3), (height,
-    width), border mode) -> picture.
-    """
+    """albumentations' affine warp, or OpenCV's where it is missing; as ``warp_affine_cv2``."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"   # or its import asks the network for its newest version
     try:
         from albumentations.augmentations.geometric.functional import is_identity_matrix, warp_affine
@@ -223,15 +233,6 @@ def _warp_affine() -> Any:
         return warp_affine(picture, forward, cv2.INTER_CUBIC, 0, border, shape)
 
     return warp
-
-
-def warp_affine_cv2(
-    picture: np.ndarray, forward: np.ndarray, shape: tuple[int, int], border: int
-) -> np.ndarray:
-    """What albumentations' ``warp_affine`` calls, without it."""
-    return cv2.warpAffine(
-        picture, forward[:2], shape[::-1], flags=cv2.INTER_CUBIC, borderMode=border, borderValue=0
-    )
 
 
 def align_by_eyes(picture: np.ndarray, left_eye: np.ndarray, right_eye: np.ndarray) -> np.ndarray:

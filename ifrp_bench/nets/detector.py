@@ -1,10 +1,6 @@
-"""Where the face is: MTCNN (Zhang et al. 2016) as facenet-pytorch
-ships it, weights included, so nothing is downloaded.
-"""
+"""Where the face is, found by MTCNN (``nets/mtcnn.py``)."""
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -39,14 +35,13 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
         return []
     if shrink < 1:
         picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    boxes, probabilities, points = _mtcnn().detect(picture, landmarks=True)
-    if boxes is None:
-        return []
+    from ifrp_bench.nets.mtcnn import detect   # torch, which a picture without room for a face does not need
+
     found = [
         Detection(
             round(float(p), 4), _box(box / shrink), np.round(np.asarray(landmarks, dtype=float) / shrink, 2)
         )
-        for box, p, landmarks in zip(boxes, probabilities, points)
+        for box, p, landmarks in zip(*detect(picture, MIN_FACE_PX))
         if p >= MIN_PROBABILITY
     ]
     centre = np.array([width - 1, height - 1]) / 2
@@ -56,10 +51,3 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
 def _box(box: np.ndarray) -> tuple[float, float, float, float]:
     left, top, right, bottom = (round(float(value), 2) for value in box)
     return left, top, right, bottom
-
-
-@cache
-def _mtcnn() -> Any:
-    from facenet_pytorch import MTCNN
-
-    return MTCNN(min_face_size=MIN_FACE_PX, keep_all=True, device="cpu")

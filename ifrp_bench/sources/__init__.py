@@ -5,8 +5,8 @@ CelebA's frame. What the splits are is ``data/plan.py``'s business. A recipe's `
 or a file of the user's own that ends in ``.py`` and with a ``SOURCE`` too.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,10 @@ import numpy as np
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import PictureError
+
+# left eye and right eye as one sees them, pixels of the photograph: columns of lists and caches
+EYES = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
+Eyes = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Request:
     """What any source is opened with; each takes what it needs of it.
 
     ``folder`` is what ``--faces`` names. Counts are faces, or ``auto``. ``landmarks`` is the cache of found
-    faces.
+    faces, ``eyes`` those of photographs, by sha256, that need no search and no cache.
     """
 
     recipe: str = ""   # the recipe's name, for messages
@@ -55,6 +59,7 @@ class Request:
     exclude_attributes: tuple[str, ...] = ()
     seed: int = 0
     landmarks: Path | None = None
+    eyes: Mapping[str, Eyes] = field(default_factory=dict)
     workers: int = 0
     device: str = "cpu"
     quiet: bool = False

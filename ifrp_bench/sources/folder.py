@@ -9,14 +9,13 @@ named with its reason.
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -25,9 +24,14 @@ from ifrp_bench.ground.files import hold
 from ifrp_bench.ground.images import SUFFIXES, PictureError, decode_picture, read_bytes
 from ifrp_bench.ground.warp import TEMPLATE_PX, align_by_eyes, eyes_similarity
 from ifrp_bench.ground.workers import map_in_order
-from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
+from ifrp_bench.sources import Eyes, Face, Request, Skipped, Source, read_each
 
 OTHER_FACE_PX = 10.0   # a second look this far from the first, in the frame, is at somebody else
+# of those looks: boxes of the frame, (5, 4), around where MTCNN has the face of a photograph that is aligned
+LOOKS_PX = np.array(
+    [(87.4 + dx - 46, 121.7 + dy - 46, 87.4 + dx + 46, 121.7 + dy + 46)
+     for dx, dy in ((0, 0), (5, 0), (-5, 0), (0, 5), (0, -5))]
+)
 # folders that hold what this project made: their previews and sheets are no photographs
 MADE_BY_US = ("dataset.json", "run.json", "results.json", "recovered.csv")
 # pictures that are not read; they are named as left out rather than passed over
@@ -112,9 +116,13 @@ class FolderFaces:
         return {_name(file): found for file, found in self.found.items()}
 
 
-def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = False) -> FolderFaces:
-    """Find the face in every photograph under ``root`` (or take what ``landmarks`` already knows) and open
-    the folder as a source.
+def open_folder(
+    root: Path, *, landmarks: Path, eyes: Mapping[str, Eyes] | None = None, workers: int = 0,
+    quiet: bool = False,
+) -> FolderFaces:
+    """Find the face in every photograph under ``root`` and open the folder as a source.
+
+    What ``landmarks`` already knows is not searched again, nor what has its ``eyes`` given, by sha256.
 
     Raises InputError if there is no such folder or no photograph in it.
     """
@@ -132,12 +140,13 @@ def open_folder(root: Path, *, landmarks: Path, workers: int = 0, quiet: bool = 
             _find,
             ((file, known.get(file)) for file in files),
             workers=workers,
-            initializer=_set_root,
-            arguments=(root,),
+            initializer=_set_up,
+            arguments=(root, eyes or {}),
         )
         for line in tqdm(results, "faces found", len(files), unit="photo", disable=quiet, smoothing=0.02):
             found[line.file] = line
-            if line is not known.get(line.file) and line != known.get(line.file):
+            searched = not eyes or line.sha256 not in eyes
+            if searched and line is not known.get(line.file) and line != known.get(line.file):
                 cache.add(line)
     return FolderFaces(root, found)
 
@@ -208,12 +217,12 @@ def _person(file: str) -> str:
     return "/".join(parts[:-1]) or file
 
 
-_root = Path()
+_root, _eyes = Path(), cast(Mapping[str, Eyes], {})
 
 
-def _set_root(root: Path) -> None:
-    global _root   # one per worker process, set once
-    _root = root
+def _set_up(root: Path, eyes: Mapping[str, Eyes]) -> None:
+    global _root, _eyes   # of each worker process, set once
+    _root, _eyes = root, eyes
 
 
 def _find(job: tuple[str, Found | None]) -> Found:
@@ -227,9 +236,13 @@ def _find(job: tuple[str, Found | None]) -> Found:
     except PictureError as error:
         return Found(file, "", reason=str(error))
     sha256 = hashlib.sha256(data).hexdigest()
-    if known and known.sha256 == sha256:
+    given = _eyes.get(sha256)
+    if given is None and known and known.sha256 == sha256:
         return known
     try:
+        if given is not None:
+            decode_picture(data)
+            return Found(file, sha256, 1, 1.0, *given)
         return find_in(decode_picture(data), file, sha256)
     except PictureError as error:
         return Found(file, sha256, reason=str(error))
@@ -255,27 +268,20 @@ def find_in(picture: np.ndarray, file: str, sha256: str) -> Found:
 
 
 def _looked_at_again(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The eyes, (2, 2) px, as the mean of three looks: at the photograph, at the face aligned by that, and at
-    the same face larger.
+    """The eyes, (2, 2) px, as the mean of six looks: the one at the photograph, and five at the face aligned
+    by that, each through another box.
 
-    One look is off by one to three pixels of the frame, in a direction that depends on the scale; on 300
-    photographs of LFW the mean brings both eyes to within 2 px of the template (by a further look) for 95 %
-    instead of 85 %. A look that finds another face does not count.
+    One look is off by one to three pixels of the frame, in a direction that depends on where its box lies. On
+    96 rendered faces, whose eyes are known, the mean has 82 % of the eyes within 2 px, one look 63 %. A look
+    that finds another face does not count.
     """
-    from ifrp_bench.nets.detector import find_faces
+    from ifrp_bench.nets.mtcnn import landmarks_in
 
     frame = align_by_eyes(picture, *eyes)
     back = eyes_similarity(*TEMPLATE_PX[:2], *eyes)   # frame to photograph
-    looks = [eyes]
-    for scale in (1.0, 1.35):
-        view = (
-            cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else frame
-        )
-        for face in find_faces(view)[:1]:
-            seen = (face.landmarks_px[:2] + 0.5) / scale - 0.5
-            if np.abs(seen - TEMPLATE_PX[:2]).max() < OTHER_FACE_PX:
-                looks.append(seen @ back[:, :2].T + back[:, 2])
-    return np.mean(looks, axis=0)
+    seen = landmarks_in(frame, LOOKS_PX)[:, :2]
+    seen = seen[np.abs(seen - TEMPLATE_PX[:2]).max((1, 2)) < OTHER_FACE_PX]
+    return np.mean([eyes, *(seen @ back[:, :2].T + back[:, 2])], axis=0)   # type: ignore[no-any-return]
 
 
 def read_landmarks(path: Path) -> list[Found]:
@@ -351,7 +357,8 @@ def _open(request: Request) -> FolderFaces:
     assert request.folder and request.landmarks
     _check_people(request.folder)
     found = open_folder(
-        request.folder, landmarks=request.landmarks, workers=request.workers, quiet=request.quiet
+        request.folder, landmarks=request.landmarks, eyes=request.eyes, workers=request.workers,
+        quiet=request.quiet,
     )
     return FolderFaces(request.folder, _one_person_each(found.found))
 

@@ -6,13 +6,13 @@ import pytest
 
 from ifrp_bench.data import lists
 from ifrp_bench.data.format import Dataset, open_dataset, write_manifest
-from ifrp_bench.data.lists import frozen_of, list_names, listed_faces, open_list
+from ifrp_bench.data.lists import frozen_of, list_names, listed_eyes, listed_faces, open_list
 from ifrp_bench.data.pairs import open_faces
 from ifrp_bench.data.plan import make_plan
 from ifrp_bench.data.recipe import load_recipe
 from ifrp_bench.data.styles import pick_styles
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.sources import Face
+from ifrp_bench.sources import EYES, Face
 from tests.conftest import TINY_COUNTS, run
 from tests.data.test_plan import Names, crowd, people, recipe
 
@@ -42,6 +42,27 @@ def test_the_listed_faces_are_tested_and_their_people_nowhere_else(folder):
         assert [face.name for face in plan.faces("test")] == ["31-2", "07-0", "12-4"]
         assert not people(plan, "test") & (people(plan, "train") | people(plan, "val"))
         assert len(people(plan, "train")) == 40 - 3 - len(people(plan, "val"))
+
+
+def test_a_listed_photograph_is_aligned_by_the_eyes_in_the_list(folder, photographs, tmp_path):
+    """Whatever a detector finds and a cache holds: everybody tests on the same pixels."""
+    cache = tmp_path / "landmarks.csv"
+    options = {"landmarks": cache, "workers": 0, "device": "cpu", "quiet": True}
+    found = open_faces(recipe(source="folder"), photographs, **options)
+    face, other = found.faces()[:2]
+    sha256, _, eyes = found.digest(face).partition(":")
+    moved = [float(value) + 1.5 for value in eyes.split(",")]
+    (folder / "crowd.toml").write_text('title = "a crowd"\nversion = 1\nkind = "files"\npeople = 1\n')
+    columns = ("face", "sha256", *EYES)
+    (folder / "crowd.csv").write_text(
+        f"{','.join(columns)}\n{face.name},{sha256},{','.join(map(str, moved))}\n"
+    )
+    before = cache.read_bytes()
+    listed = open_faces(recipe(source="folder", test_list="crowd"), photographs, **options)
+    assert listed.digest(face) == f"{sha256}:{','.join(map(str, moved))}"
+    assert listed.digest(other) == found.digest(other)
+    assert (listed.read(face) != found.read(face)).any()
+    assert cache.read_bytes() == before   # the cache keeps what was found
 
 
 def test_faces_that_are_missing_or_others_are_named(folder):
@@ -110,6 +131,9 @@ def test_the_lists_that_come_along_are_whole():
     assert len(faces) == open_list("lfw").people == 848
     assert len({face.split("/")[0] for face in faces}) == 848
     assert all(len(sha) == 64 for sha in faces.values())
+    eyes = listed_eyes("lfw")
+    assert set(eyes) == set(faces.values()) and listed_eyes("celeba") == {}
+    assert all(left < right for left, _, right, _ in eyes.values())
     for name in ("lfw-bench", "celeba-bench"):
         assert load_recipe(name).test_list in list_names()
 

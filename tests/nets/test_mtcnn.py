@@ -1,0 +1,92 @@
+"""Faces are found where they are: the networks are facenet-pytorch's to rounding, and on rendered faces,
+whose eyes are known, what is found is nearer to them than what the package finds.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+from ifrp_bench.ground.warp import TEMPLATE_PX
+from ifrp_bench.nets import mtcnn
+from ifrp_bench.nets.detector import MIN_FACE_PX, find_faces
+from ifrp_bench.sources.folder import find_in
+from ifrp_bench.sources.procedural import draw_traits, render
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Rendered faces turned, scaled and moved: picture, eyes (2, 2), and its scale."""
+    draws = np.random.default_rng(0)
+    made = []
+    for face in render([draw_traits(7, person, 0) for person in range(16)]):
+        scale = draws.uniform(0.6, 1.6)
+        matrix = cv2.getRotationMatrix2D((89, 109), draws.uniform(-15, 15), scale)
+        matrix[:, 2] += np.array([36, 16]) + draws.uniform(-15, 15, 2)
+        picture = cv2.warpAffine(
+            face, matrix, (250, 250), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        made.append((picture, TEMPLATE_PX[:2] @ matrix[:, :2].T + matrix[:, 2], scale))
+    return made
+
+
+@pytest.mark.parametrize("network, ours, size", [
+    (PNet, mtcnn.proposals, 40), (RNet, mtcnn.refined, 24), (ONet, mtcnn.settled, 48),
+])
+def test_networks_are_the_packages(network: Any, ours: Any, size: int) -> None:
+    pictures = np.random.default_rng(1).uniform(0, 255, (3, size, size, 3)).astype(np.float32)
+    with torch.inference_mode():
+        given = (torch.from_numpy(pictures).permute(0, 3, 1, 2) - 127.5) * 0.0078125
+        wanted = [value.numpy() for value in network()(given)]
+        if network is PNet:
+            for number, picture in enumerate(pictures):
+                face, corrections = ours(picture)
+                np.testing.assert_allclose(face, wanted[1][number, 1], atol=1e-5)
+                np.testing.assert_allclose(corrections, wanted[0][number].transpose(1, 2, 0), atol=1e-5)
+            return
+        got = ours(pictures)
+    np.testing.assert_allclose(got[0], wanted[-1][:, 1], atol=1e-5)
+    np.testing.assert_allclose(got[1], wanted[0], atol=1e-5)
+    if network is ONet:
+        np.testing.assert_allclose(got[2].transpose(0, 2, 1).reshape(-1, 10), wanted[1], atol=1e-5)
+
+
+def test_eyes_are_found_nearer_than_by_the_package(
+    photographs: list[tuple[np.ndarray, np.ndarray, float]]
+) -> None:
+    package = MTCNN(min_face_size=MIN_FACE_PX, keep_all=True, device="cpu")
+
+    def off(found: Any, eyes: np.ndarray, scale: float) -> float:
+        """Pixels of the frame."""
+        return float(np.hypot(*(np.asarray(found, float)[:2] - eyes).T).mean() / scale)
+
+    theirs, one, six = [], [], []
+    for picture, eyes, scale in photographs:
+        theirs.append(off(package.detect(picture, landmarks=True)[2][0], eyes, scale))
+        one.append(off(find_faces(picture)[0].landmarks_px, eyes, scale))
+        found = find_in(picture, "", "")
+        assert not found.reason
+        looked = [(found.left_eye_x, found.left_eye_y), (found.right_eye_x, found.right_eye_y)]
+        six.append(off(looked, eyes, scale))
+    assert np.mean(six) < np.mean(one) < np.mean(theirs)
+    assert np.mean(six) < 1.6
+
+
+def test_where_there_is_no_face_none_is_found() -> None:
+    draws = np.random.default_rng(2)
+    noise = draws.integers(0, 255, (80, 80, 3), np.uint8)
+    for picture in (np.full((90, 120, 3), 128, np.uint8), noise):
+        boxes, probabilities, landmarks = mtcnn.detect(picture, MIN_FACE_PX)
+        assert len(boxes) == len(probabilities) == len(landmarks) == 0 and landmarks.shape[1:] == (5, 2)
+
+
+def test_of_boxes_that_overlap_the_surest_stays() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [22, 22, 26, 26]], float)
+    sure = np.array([0.8, 0.9, 0.7, 0.6])
+    assert mtcnn.suppressed(boxes, sure, 0.5) == [1, 2, 3]
+    assert mtcnn.suppressed(boxes, sure, 0.5, of_smaller=True) == [1, 2]   # one lies in another
+    assert mtcnn.suppressed(boxes[:0], sure[:0], 0.5) == []
