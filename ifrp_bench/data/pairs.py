@@ -171,6 +171,7 @@ def open_faces(
         seed=recipe.seed,
         landmarks=landmarks,
         eyes=listed_eyes(recipe.test_list) if recipe.test_list else {},
+        as_needed=recipe.search == "needed",
         workers=workers,
         device=device,
         quiet=quiet,

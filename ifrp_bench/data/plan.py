@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ifrp_bench.data.format import SPLIT_NAMES
-from ifrp_bench.data.lists import choose
+from ifrp_bench.data.lists import choose, listed_faces
 from ifrp_bench.data.recipe import AUTO, Recipe, with_counts
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.warp import Misalignment, draw_misalignment
-from ifrp_bench.sources import Face, Faces, Skipped
+from ifrp_bench.sources import Face, Faces, Searching, Skipped
 
 MOST_TEST_FACES = 1_000   # the paper's test gallery
 
@@ -95,26 +95,75 @@ def make_plan(recipe: Recipe, source: Faces) -> Plan:
 
     ``identity``: a person is in one split; validation and test take one face of each of their people. A
     source with an official partition (CelebA) keeps to it. ``random-image``: faces are dealt whoever they
-    show. A face that cannot be read gives its place to the next. Raises InputError if a count is above what
-    the source holds.
+    show. A face that cannot be read gives its place to the next, and so does a person without one in a folder
+    that is searched as needed. Raises InputError if a count is above what the source holds.
     """
-    pools = _pools(recipe, source)
-    recipe = _resolve(recipe, pools)
-    skipped = list(source.skipped())
-    shards: list[PlannedShard] = []
-    for split in SPLIT_NAMES:
-        wanted = int(getattr(recipe, f"{split}_faces"))
-        faces = _take(split, wanted, pools[split], source, skipped)
-        if recipe.split == "random-image":   # the splits share one pool
-            taken = {face.name for face in faces}
-            pools = {
-                name: [group for group in pool if group[0].name not in taken] for name, pool in pools.items()
-            }
-        shards += _shards(split, faces, recipe)
+    if recipe.search == "needed" and recipe.split == "identity":
+        recipe, taken, skipped = _sought(recipe, source)
+    else:
+        recipe, taken, skipped = _dealt(recipe, source)
+    if isinstance(source, Searching):   # by now it knows what was found
+        skipped = source.skipped()
+        taken = {
+            split: [replace(face, note=source.note(face)) for face in faces] for split, faces in taken.items()
+        }
+    shards = [shard for split in SPLIT_NAMES for shard in _shards(split, taken[split], recipe)]
     skipped += [
         Skipped(face.name, f"used: {face.note}") for shard in shards for face in shard.faces if face.note
     ]
     return Plan(recipe, tuple(shards), tuple(skipped))
+
+
+Taken = dict[str, list[Face]]
+
+
+def _dealt(recipe: Recipe, source: Faces) -> tuple[Recipe, Taken, list[Skipped]]:
+    """Everyone dealt to a split, then as many taken as are wanted."""
+    pools = _pools(recipe, source)
+    recipe = _resolve(recipe, pools)
+    skipped = list(source.skipped())
+    taken: Taken = {}
+    for split in SPLIT_NAMES:
+        wanted = int(getattr(recipe, f"{split}_faces"))
+        taken[split], _ = _take(split, wanted, pools[split], source, skipped)
+        if recipe.split == "random-image":   # the splits share one pool
+            names = {face.name for face in taken[split]}
+            pools = {
+                name: [group for group in pool if group[0].name not in names] for name, pool in pools.items()
+            }
+    return recipe, taken, skipped
+
+
+def _sought(recipe: Recipe, source: Faces) -> tuple[Recipe, Taken, list[Skipped]]:
+    """People one after the other, as their faces are found: first those who are tested, then those who are
+    validated on; who is left is trained on. Counts that are ``auto`` are of names.
+    """
+    faces = source.faces()
+    shuffled = [faces[i] for i in generator(recipe.seed, "faces").permutation(len(faces))]
+    skipped: list[Skipped] = []
+    taken: Taken = {}
+    if recipe.test_list:
+        listed = [face for face in shuffled if face.name in listed_faces(recipe.test_list)]
+        if isinstance(source, Searching):
+            source.look_at(listed)
+        listed = [face for face in listed if not source.broken(face)]
+        chosen = choose(recipe.test_list, listed, source)
+        taken["test"] = [replace(face, partition="test") for face in chosen]
+    tested = {face.identity for face in taken.get("test", [])}
+    left = _people(recipe, [face for face in shuffled if face.identity not in tested])
+    people = len(left) + len(tested)
+    for split in ("test", "val"):
+        if split not in taken:
+            wanted = _count(recipe, split, people)
+            taken[split], used = _take(
+                split, wanted, left, source, skipped, all_=getattr(recipe, f"{split}_faces") != AUTO
+            )
+            left = left[used:]
+    trained = {group[0].identity for group in left}
+    pool = [[face] for face in shuffled if face.identity in trained]
+    taken["train"], _ = _take("train", int(recipe.train_faces), pool, source, skipped)
+    counts = [len(taken[split]) for split in ("train", "val", "test")]
+    return with_counts(recipe, *counts), taken, skipped
 
 
 def _pools(recipe: Recipe, source: Faces) -> dict[str, list[list[Face]]]:
@@ -200,14 +249,22 @@ def _named(counts: dict[str, int | str]) -> str:
 
 
 def _take(
-    split: str, wanted: int, pool: list[list[Face]], source: Faces, skipped: list[Skipped]
-) -> list[Face]:
-    """The first ``wanted`` groups' first readable face."""
+    split: str, wanted: int, pool: list[list[Face]], source: Faces, skipped: list[Skipped], *,
+    all_: bool = True,
+) -> tuple[list[Face], int]:
+    """The first ``wanted`` groups' first readable face, and how many groups were gone through.
+
+    Fewer where ``all_`` is not asked for.
+    """
     taken: list[Face] = []
     named = {entry.name for entry in skipped}
-    for group in pool:
+    used = looked = 0
+    for used, group in enumerate(pool):
         if len(taken) == wanted:
             break
+        if isinstance(source, Searching) and used == looked:   # as many as are wanted still, together
+            looked += wanted - len(taken)
+            source.look_at([following[0] for following in pool[used:looked]])
         for face in group:
             reason = source.broken(face)
             if not reason:
@@ -216,14 +273,16 @@ def _take(
             if face.name not in named:
                 named.add(face.name)
                 skipped.append(Skipped(face.name, reason))
-    if len(taken) < wanted:
+    else:
+        used = len(pool)
+    if len(taken) < wanted and all_:
         what = "faces" if split == "train" else "people with a readable face"
         example = f" ({skipped[-1].name}: {skipped[-1].reason})" if skipped else ""
         raise InputError(
             f"{split}_faces={wanted}, but the source holds {len(taken)} {what} for it{example}; lower it with"
             f" --set {split}_faces={len(taken)}"
         )
-    return [replace(face, partition=split) for face in taken]
+    return [replace(face, partition=split) for face in taken], used
 
 
 def _shards(split: str, faces: list[Face], recipe: Recipe) -> list[PlannedShard]:

@@ -16,6 +16,7 @@ from ifrp_bench.ground.settings import nearest, parse_settings
 from ifrp_bench.ground.warp import BORDERS, FACE_PX, TIERS
 
 SPLITS = ("identity", "random-image")
+SEARCHES = ("whole", "needed")
 AUTO = "auto"
 
 
@@ -48,6 +49,10 @@ class Recipe:
     seed: int = 0
     description: str = ""
     test_list: str = ""   # a frozen list: these faces are tested, nobody of them is trained or validated on
+    # of a folder of photographs: `whole`, every one is searched for its face and then the splits are dealt;
+    # `needed`, they are dealt by name and searched as their turn comes. Unless it is said, `needed` where the
+    # training faces are a number
+    search: str = SEARCHES[0]
 
     def styles_of(self, split: str) -> tuple[str, ...]:
         """The styles of a split; validation sees the seen ones only,
@@ -65,7 +70,8 @@ class Recipe:
 
         A key that came later is left out where it is at its default, so that data sets begun before go on.
         """
-        values = {key: value for key, value in asdict(self).items() if key != "test_list" or value}
+        late = {"test_list": "", "search": SEARCHES[0]}
+        values = {key: value for key, value in asdict(self).items() if value != late.get(key)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
@@ -93,6 +99,11 @@ def load_recipe(name: str, settings: tuple[str, ...] = (), seed: int | None = No
     values |= parse_settings(settings)
     if seed is not None:
         values["seed"] = seed
+    source = values.get("source")
+    if source in parts.source_names() and parts.source(source).searched and isinstance(
+        values.get("train_faces", Recipe.train_faces), int
+    ):
+        values.setdefault("search", SEARCHES[1])
     return recipe_from(values, where=str(path) if name.endswith(".toml") else f"recipe {name}")
 
 
@@ -138,6 +149,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "misalignment": tuple(TIERS),
         "border": BORDERS,
         "precision": PRECISIONS,
+        "search": SEARCHES,
     }
     for key, allowed in words.items():
         value = getattr(recipe, key)
@@ -159,6 +171,13 @@ def _check(recipe: Recipe, where: str) -> None:
     if recipe.exclude_attributes and not source.attributes:
         having = ", ".join(name for name in parts.source_names() if parts.source(name).attributes)
         raise InputError(f"{where}: exclude_attributes needs the source {having}, which has attributes")
+    if recipe.search != SEARCHES[0] and not source.searched:
+        raise InputError(f"{where}: search is {recipe.search!r}, and source {recipe.source} searches nothing")
+    if recipe.search != SEARCHES[0] and recipe.train_faces == AUTO:
+        raise InputError(
+            f"{where}: search is {recipe.search!r}, and train_faces {AUTO!r} is everyone who is left, which"
+            " wants the whole folder searched; give a number"
+        )
     if recipe.test_list:
         _check_list(recipe, where)
     for key in ("train_styles", "test_styles"):

@@ -67,7 +67,7 @@ def synthesize(
             make_bank(style_pictures, files, out / OPEN)
         chosen = pick_styles(recipe.styles, styles, out / OPEN)
         # who is in it, what is there already, what is left
-        recipe = _with_precision(recipe, out, device)
+        recipe = _as_begun(_with_precision(recipe, out, device), out)
         source = open_faces(
             recipe, faces,
             landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
@@ -208,6 +208,16 @@ def _with_precision(recipe: Recipe, out: Path, device: str) -> Recipe:
             open_dataset(out, complete=False).info["recipe"]["precision"] if begun else fast_precision(device)
         ),
     )
+
+
+def _as_begun(recipe: Recipe, out: Path) -> Recipe:
+    """The recipe, searched as what is begun in ``out`` is: data sets begun before folders were searched as
+    needed say nothing of it.
+    """
+    if not (out / "dataset.json").exists():
+        return recipe
+    begun = open_dataset(out, complete=False).info["recipe"]
+    return replace(recipe, search=begun.get("search", "whole"))
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -20,7 +20,7 @@ EYES = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
 Eyes = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)   # a list of photographs may have a million
 class Face:
     """One real face.
 
@@ -46,7 +46,8 @@ class Request:
     """What any source is opened with; each takes what it needs of it.
 
     ``folder`` is what ``--faces`` names. Counts are faces, or ``auto``. ``landmarks`` is the cache of found
-    faces, ``eyes`` those of photographs, by sha256, that need no search and no cache.
+    faces, ``eyes`` those of photographs, by sha256, that need no search and no cache; ``as_needed``: faces
+    are searched as a plan asks for them.
     """
 
     recipe: str = ""   # the recipe's name, for messages
@@ -60,6 +61,7 @@ class Request:
     seed: int = 0
     landmarks: Path | None = None
     eyes: Mapping[str, Eyes] = field(default_factory=dict)
+    as_needed: bool = False
     workers: int = 0
     device: str = "cpu"
     quiet: bool = False
@@ -99,6 +101,20 @@ class Faces(Protocol):
         ...
 
 
+class Searching:
+    """What a source is beside ``Faces`` if it knows the names of its photographs and looks into one when it
+    is asked whether it is ``broken``.
+    """
+
+    def look_at(self, faces: Sequence[Face]) -> None:
+        """Look into several that are about to be asked for, together."""
+        raise NotImplementedError
+
+    def note(self, face: Face) -> str:
+        """What was chosen for the user in one that was looked into."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Source:
     """The declaration of a source: ``SOURCE`` at the end of its module.
@@ -106,7 +122,8 @@ class Source:
     ``folder`` says in words what ``--faces`` has to name; empty for a source that needs none. ``attributes``:
     it knows CelebA's attributes, which a recipe may exclude. ``made``: pairs are rendered from its faces;
     without it they come from elsewhere and there is nothing to render. ``rendered``: its faces are drawn by
-    this project, so that the embedded recogniser knows such.
+    this project, so that the embedded recogniser knows such. ``searched``: it can be opened by names alone
+    and searched as a plan asks for its faces.
     """
 
     open: Callable[[Request], Faces]
@@ -114,6 +131,7 @@ class Source:
     attributes: bool = False
     made: bool = True
     rendered: bool = False
+    searched: bool = False
 
 
 Read = Callable[[Face], np.ndarray]

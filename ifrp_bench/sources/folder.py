@@ -9,12 +9,12 @@ named with its reason.
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TextIO, cast
-from urllib.parse import quote
+from typing import Any, TextIO, cast
+from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from ifrp_bench.ground.files import hold
 from ifrp_bench.ground.images import SUFFIXES, PictureError, decode_picture, read_bytes
 from ifrp_bench.ground.warp import TEMPLATE_PX, align_by_eyes, eyes_similarity
 from ifrp_bench.ground.workers import map_in_order
-from ifrp_bench.sources import Eyes, Face, Request, Skipped, Source, read_each
+from ifrp_bench.sources import Eyes, Face, Request, Searching, Skipped, Source, read_each
 
 OTHER_FACE_PX = 10.0   # a second look this far from the first, in the frame, is at somebody else
 # of those looks: boxes of the frame, (5, 4), around where MTCNN has the face of a photograph that is aligned
@@ -39,6 +39,8 @@ UNREAD_SUFFIXES = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg"}
 SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # under half of the frame's 38 px: the picture would be mostly invented by interpolation
 MIN_EYE_DISTANCE_PX = 16.0
+PLAIN = re.compile(r"[A-Za-z0-9_.\-~/]+")   # what a name keeps as it is
+FEW_PHOTOGRAPHS = 20   # a worker, which takes two seconds to start, is to have more of them
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,7 @@ class FolderFaces:
             person: number for number, person in enumerate(sorted({_person(file) for file in self.found}))
         }
         return [
-            Face(
-                _name(file),
-                people[_person(file)],
-                note=f"{found.faces} faces, the most central taken" if found.faces > 1 else "",
-            )
+            Face(_name(file), people[_person(file)], note=_note(found))
             for file, found in sorted(self.found.items())
             if not found.reason
         ]
@@ -109,11 +107,7 @@ class FolderFaces:
         return f"{found.sha256}:{found.left_eye_x},{found.left_eye_y},{found.right_eye_x},{found.right_eye_y}"
 
     def _found(self, face: Face) -> Found:
-        return self._by_name[face.name]
-
-    @cached_property
-    def _by_name(self) -> dict[str, Found]:
-        return {_name(file): found for file, found in self.found.items()}
+        return self.found[_file(face.name)]
 
 
 def open_folder(
@@ -130,25 +124,95 @@ def open_folder(
         raise InputError(
             f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person"
         )
-    files = list_photographs(root, unread=True)
-    if not files:
-        raise InputError(f"{root}: no picture ({', '.join(sorted(SUFFIXES))}) in it or in its sub-folders")
-    known = {found.file: found for found in read_landmarks(landmarks)}
-    found = {}
-    with _Appender(landmarks) as cache:
-        results = map_in_order(
-            _find,
-            ((file, known.get(file)) for file in files),
-            workers=workers,
-            initializer=_set_up,
-            arguments=(root, eyes or {}),
+    search = Search(root, landmarks, eyes or {}, workers, quiet)
+    return FolderFaces(root, search.of(search.files()))
+
+
+class Search:
+    """The search for faces in a folder's photographs, and its cache."""
+
+    def __init__(
+        self, root: Path, landmarks: Path, eyes: Mapping[str, Eyes], workers: int, quiet: bool
+    ) -> None:
+        self.root, self.landmarks, self.eyes, self.workers, self.quiet = root, landmarks, eyes, workers, quiet
+        self.known = {found.file: found for found in read_landmarks(landmarks)}
+
+    def files(self) -> list[str]:
+        """Every photograph. Raises InputError where there is none."""
+        files = list_photographs(self.root, unread=True)
+        if not files:
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise InputError(f"{self.root}: no picture ({kinds}) in it or in its sub-folders")
+        return files
+
+    def of(self, files: Sequence[str]) -> dict[str, Found]:
+        """What is found in each; new lines are added to the cache as they come."""
+        found = {}
+        with _Appender(self.landmarks) as cache:
+            results = map_in_order(
+                _find,
+                ((file, self.known.get(file)) for file in files),
+                workers=min(self.workers, len(files) // FEW_PHOTOGRAPHS),
+                initializer=_set_up,
+                arguments=(self.root, self.eyes),
+            )
+            bar = tqdm(results, "faces found", len(files), unit="photo", disable=self.quiet, smoothing=0.02)
+            for line in bar:
+                found[line.file] = line
+                known = self.known.get(line.file)
+                if line.sha256 not in self.eyes and line is not known and line != known:
+                    cache.add(line)
+        return found
+
+
+class SoughtFaces(FolderFaces, Searching):
+    """Faces of a folder that are searched as a plan asks for them: nothing but names is read before.
+
+    What a plan comes to depends on the names, its seed and the photographs' contents, not on what was
+    searched before.
+    """
+
+    def __init__(self, root: Path, search: Search) -> None:
+        super().__init__(root, {})
+        self.search = search
+        self.files = search.files()
+        self.asked: dict[str, str] = {}   # and why each cannot be used
+        self.first: dict[str, str] = {}   # who has a content, of those that can
+
+    def faces(self) -> list[Face]:
+        """Every photograph, by name."""
+        people = [_person(file) for file in self.files]
+        numbers = {person: number for number, person in enumerate(sorted(set(people)))}
+        return [Face(_name(file), numbers[person]) for file, person in zip(self.files, people)]
+
+    def note(self, face: Face) -> str:
+        """Where there were several faces."""
+        return _note(self._found(face))
+
+    def skipped(self) -> list[Skipped]:
+        """Of those that were asked for."""
+        return [Skipped(_name(file), reason) for file, reason in sorted(self.asked.items()) if reason]
+
+    def look_at(self, faces: Sequence[Face]) -> None:
+        """Search them over the workers."""
+        new = [file for file in (_file(face.name) for face in faces) if file not in self.found]
+        if new:
+            self.found |= self.search.of(new)
+
+    def broken(self, face: Face) -> str:
+        """Why its photograph cannot be used: nothing found, or somebody else's picture."""
+        file = _file(face.name)
+        self.look_at([face])
+        found = self.found[file]
+        other = self.first.setdefault(found.sha256, file) if not found.reason else file
+        self.asked[file] = found.reason or (
+            _other_name(other) if _person(other) != _person(file) else ""
         )
-        for line in tqdm(results, "faces found", len(files), unit="photo", disable=quiet, smoothing=0.02):
-            found[line.file] = line
-            searched = not eyes or line.sha256 not in eyes
-            if searched and line is not known.get(line.file) and line != known.get(line.file):
-                cache.add(line)
-    return FolderFaces(root, found)
+        return self.asked[file]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers read what was found."""
+        return {"root": self.root, "found": self.found}
 
 
 def list_photographs(root: Path, *, unread: bool = False) -> list[str]:
@@ -197,13 +261,26 @@ def _one_person_each(found: dict[str, Found]) -> dict[str, Found]:
             continue
         other = first.setdefault(line.sha256, file)
         if _person(other) != _person(file):
-            found[file] = replace(line, reason=f"the same picture as {other}, under another name")
+            found[file] = replace(line, reason=_other_name(other))
     return found
+
+
+def _other_name(other: str) -> str:
+    return f"the same picture as {other}, under another name"
+
+
+def _note(found: Found | None) -> str:
+    return f"{found.faces} faces, the most central taken" if found and found.faces > 1 else ""
 
 
 def _name(file: str) -> str:
     """A face's name: its file, percent-encoded where it is not ASCII."""
-    return quote(os.fsencode(file))
+    return file if PLAIN.fullmatch(file) else quote(os.fsencode(file))
+
+
+def _file(name: str) -> str:
+    """The file of a face's name."""
+    return os.fsdecode(unquote_to_bytes(name)) if "%" in name else name
 
 
 def _person(file: str) -> str:
@@ -211,7 +288,7 @@ def _person(file: str) -> str:
 
     In a folder that is divided into train, test and the like, a person is the same one in each of them.
     """
-    parts = Path(file).parts
+    parts = file.split("/")
     if len(parts) > 2 and parts[0].lower() in SPLIT_FOLDERS:
         parts = parts[1:]
     return "/".join(parts[:-1]) or file
@@ -356,6 +433,9 @@ class _Appender:
 def _open(request: Request) -> FolderFaces:
     assert request.folder and request.landmarks
     _check_people(request.folder)
+    if request.as_needed:
+        search = Search(request.folder, request.landmarks, request.eyes, request.workers, request.quiet)
+        return SoughtFaces(request.folder, search)
     found = open_folder(
         request.folder, landmarks=request.landmarks, eyes=request.eyes, workers=request.workers,
         quiet=request.quiet,
@@ -363,4 +443,4 @@ def _open(request: Request) -> FolderFaces:
     return FolderFaces(request.folder, _one_person_each(found.found))
 
 
-SOURCE = Source(_open, folder="a folder of photographs")
+SOURCE = Source(_open, folder="a folder of photographs", searched=True)
