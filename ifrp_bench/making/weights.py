@@ -48,7 +48,7 @@ def scores_of(results: Path, run: Run) -> dict[str, Any]:
         raise InputError(f"{results}: no row of a run called {run.root.name}; evaluate it first")
     found: dict[str, Any] = {
         "people": int(frame["identity"].nunique()),
-        "recogniser": str(frame["recogniser"].iloc[0]),
+        "recogniser": str(frame["recogniser"].iloc[0]).partition("+")[0],   # the first one's ranks
         "data_sha256": str(frame["data_sha256"].iloc[0]),
     }
     for (condition, seen), rows in frame.groupby(["condition", "seen"]):

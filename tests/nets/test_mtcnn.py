@@ -66,13 +66,15 @@ def test_eyes_are_found_nearer_than_by_the_package(
 
     theirs, one, six = [], [], []
     for picture, eyes, scale in photographs:
-        theirs.append(off(package.detect(picture, landmarks=True)[2][0], eyes, scale))
+        _, _, faces = package.detect(picture, landmarks=True)
+        theirs.append(min(off(face, eyes, scale) for face in faces))
         one.append(off(find_faces(picture)[0].landmarks_px, eyes, scale))
         found = find_in(picture, "", "")
         assert not found.reason
         looked = [(found.left_eye_x, found.left_eye_y), (found.right_eye_x, found.right_eye_y)]
         six.append(off(looked, eyes, scale))
-    assert np.mean(six) < np.mean(one) < np.mean(theirs)
+    # of sixteen faces one look of either is not told apart; six looks are
+    assert np.mean(six) < 0.9 * min(np.mean(one), np.mean(theirs)), (np.mean(one), np.mean(theirs))
     assert np.mean(six) < 1.6
 
 
