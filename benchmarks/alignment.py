@@ -93,13 +93,28 @@ def speed(folder: Path, count: int) -> None:
     print(f"{count} photographs by {workers} processes: {taken:.1f} s, {count / taken:.1f} a second")
 
 
+def moved_faces(count: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Rendered faces turned, scaled and moved, as photographs of 250x250: picture, eyes (2, 2), scale."""
+    draws = generator(0, "known eyes")
+    made = []
+    for start in range(0, count, BATCH):
+        for face in render([draw_traits(7, n, 0) for n in range(start, min(start + BATCH, count))]):
+            scale = draws.uniform(0.6, 1.6)
+            matrix = cv2.getRotationMatrix2D((89, 109), draws.uniform(-15, 15), scale)
+            matrix[:, 2] += np.array([36, 16]) + draws.uniform(-15, 15, 2)
+            picture = cv2.warpAffine(
+                face, matrix, (250, 250), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+            )
+            made.append((picture, TEMPLATE_PX[:2] @ matrix[:, :2].T + matrix[:, 2], scale))
+    return made
+
+
 def known_eyes(count: int) -> None:
     """The distance from the eyes of rendered faces, in pixels of the frame, and seconds a look."""
     from facenet_pytorch import MTCNN
 
     torch.set_num_threads(1)
     package = MTCNN(min_face_size=MIN_FACE_PX, keep_all=True, device="cpu")
-    draws = generator(0, "known eyes")
 
     def theirs(picture: np.ndarray) -> np.ndarray:
         _, probabilities, landmarks = package.detect(picture, landmarks=True)
@@ -113,16 +128,7 @@ def known_eyes(count: int) -> None:
         found = find_in(picture, "", "")
         return np.array([[found.left_eye_x, found.left_eye_y], [found.right_eye_x, found.right_eye_y]])
 
-    photographs = []
-    for start in range(0, count, BATCH):
-        for face in render([draw_traits(7, n, 0) for n in range(start, min(start + BATCH, count))]):
-            scale = draws.uniform(0.6, 1.6)
-            matrix = cv2.getRotationMatrix2D((89, 109), draws.uniform(-15, 15), scale)
-            matrix[:, 2] += np.array([36, 16]) + draws.uniform(-15, 15, 2)
-            picture = cv2.warpAffine(
-                face, matrix, (250, 250), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-            )
-            photographs.append((picture, TEMPLATE_PX[:2] @ matrix[:, :2].T + matrix[:, 2], scale))
+    photographs = moved_faces(count)
     for name, look in (("the package, one look", theirs), ("one look", one), ("six looks", six)):
         look(photographs[0][0])
         started = time.perf_counter()

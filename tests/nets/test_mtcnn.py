@@ -4,34 +4,22 @@ whose eyes are known, what is found is nearer to them than what the package find
 
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
-from ifrp_bench.ground.warp import TEMPLATE_PX
+from benchmarks.alignment import moved_faces
 from ifrp_bench.nets import mtcnn
 from ifrp_bench.nets.detector import MIN_FACE_PX, find_faces
 from ifrp_bench.sources.folder import find_in
-from ifrp_bench.sources.procedural import draw_traits, render
 
 
 @pytest.fixture(scope="module")
 def photographs() -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Rendered faces turned, scaled and moved: picture, eyes (2, 2), and its scale."""
-    draws = np.random.default_rng(0)
-    made = []
-    for face in render([draw_traits(7, person, 0) for person in range(16)]):
-        scale = draws.uniform(0.6, 1.6)
-        matrix = cv2.getRotationMatrix2D((89, 109), draws.uniform(-15, 15), scale)
-        matrix[:, 2] += np.array([36, 16]) + draws.uniform(-15, 15, 2)
-        picture = cv2.warpAffine(
-            face, matrix, (250, 250), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-        )
-        made.append((picture, TEMPLATE_PX[:2] @ matrix[:, :2].T + matrix[:, 2], scale))
-    return made
+    """Faces whose eyes are known."""
+    return moved_faces(16)
 
 
 @pytest.mark.parametrize("network, ours, size", [
