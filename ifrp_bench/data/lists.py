@@ -75,22 +75,27 @@ def open_list(name: str) -> FrozenList:
 
 
 def listed_faces(name: str) -> dict[str, str]:
-    """A list's photographs: sha256 of the file by the face's name, in the list's order."""
-    with (_folder() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return {row["face"]: row["sha256"] for row in csv.DictReader(file)}
+    """A list's photographs: sha256 of the file by the face's name, in the list's order; none of a list that
+    names no photographs.
+    """
+    return {row["face"]: row["sha256"] for row in _rows(name)}
 
 
 def listed_eyes(name: str) -> dict[str, Eyes]:
-    """The eyes in a list's photographs by the file's sha256; none of a list that names no photographs."""
+    """The eyes in a list's photographs, by the file's sha256."""
+    found: dict[str, Eyes] = {}
+    for row in _rows(name):
+        left_x, left_y, right_x, right_y = (float(row[column]) for column in EYES)
+        found[row["sha256"]] = left_x, left_y, right_x, right_y
+    return found
+
+
+def _rows(name: str) -> list[dict[str, str]]:
     path = _folder() / f"{name}.csv"
     if not path.is_file():
-        return {}
-    found: dict[str, Eyes] = {}
+        return []
     with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            left_x, left_y, right_x, right_y = (float(row[column]) for column in EYES)
-            found[row["sha256"]] = left_x, left_y, right_x, right_y
-    return found
+        return list(csv.DictReader(file))
 
 
 def choose(name: str, faces: list[Face], source: Faces) -> list[Face]:

@@ -143,7 +143,8 @@ def _sought(recipe: Recipe, source: Faces) -> tuple[Recipe, Taken, list[Skipped]
     skipped: list[Skipped] = []
     taken: Taken = {}
     if recipe.test_list:
-        listed = [face for face in shuffled if face.name in listed_faces(recipe.test_list)]
+        names = listed_faces(recipe.test_list)
+        listed = [face for face in shuffled if face.name in names]
         if isinstance(source, Searching):
             source.look_at(listed)
         listed = [face for face in listed if not source.broken(face)]
@@ -156,7 +157,7 @@ def _sought(recipe: Recipe, source: Faces) -> tuple[Recipe, Taken, list[Skipped]
         if split not in taken:
             wanted = _count(recipe, split, people)
             taken[split], used = _take(
-                split, wanted, left, source, skipped, all_=getattr(recipe, f"{split}_faces") != AUTO
+                split, wanted, left, source, skipped, exact=getattr(recipe, f"{split}_faces") != AUTO
             )
             left = left[used:]
     trained = {group[0].identity for group in left}
@@ -250,11 +251,11 @@ def _named(counts: dict[str, int | str]) -> str:
 
 def _take(
     split: str, wanted: int, pool: list[list[Face]], source: Faces, skipped: list[Skipped], *,
-    all_: bool = True,
+    exact: bool = True,
 ) -> tuple[list[Face], int]:
     """The first ``wanted`` groups' first readable face, and how many groups were gone through.
 
-    Fewer where ``all_`` is not asked for.
+    Raises InputError where there are fewer, unless ``exact`` is False.
     """
     taken: list[Face] = []
     named = {entry.name for entry in skipped}
@@ -275,7 +276,7 @@ def _take(
                 skipped.append(Skipped(face.name, reason))
     else:
         used = len(pool)
-    if len(taken) < wanted and all_:
+    if len(taken) < wanted and exact:
         what = "faces" if split == "train" else "people with a readable face"
         example = f" ({skipped[-1].name}: {skipped[-1].reason})" if skipped else ""
         raise InputError(

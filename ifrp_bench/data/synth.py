@@ -21,7 +21,7 @@ from ifrp_bench.data.format import (
 from ifrp_bench.data.pairs import PairMaker, open_faces, preview_sheet
 from ifrp_bench.data.open_styles import OPEN, make_bank
 from ifrp_bench.data.plan import Plan, PlannedShard, make_plan
-from ifrp_bench.data.recipe import AUTO, Recipe
+from ifrp_bench.data.recipe import AUTO, SEARCHES, Recipe
 from ifrp_bench.data.styles import Style, Stylizer, pick_styles
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import locked, sha256_of, write_whole
@@ -67,7 +67,7 @@ def synthesize(
             make_bank(style_pictures, files, out / OPEN)
         chosen = pick_styles(recipe.styles, styles, out / OPEN)
         # who is in it, what is there already, what is left
-        recipe = _as_begun(_with_precision(recipe, out, device), out)
+        recipe = _as_begun(recipe, out, device)
         source = open_faces(
             recipe, faces,
             landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
@@ -193,31 +193,21 @@ def _begin(
     return old
 
 
-def _with_precision(recipe: Recipe, out: Path, device: str) -> Recipe:
-    """The recipe with ``auto`` replaced: by the precision of what is begun
-    in ``out``, or else by the one that is fast here.
+def _as_begun(recipe: Recipe, out: Path, device: str) -> Recipe:
+    """The recipe with what is begun in ``out`` gone on with: its precision in place of ``auto``, or else the
+    one that is fast here, and its search; data sets begun before folders were searched as needed say nothing
+    of it.
     """
-    if recipe.precision != AUTO:
-        return recipe
     from ifrp_bench.ground.precision import fast_precision
 
-    begun = (out / "dataset.json").exists()
+    if (out / "dataset.json").exists():
+        begun = open_dataset(out, complete=False).info["recipe"]
+        precision, search = begun["precision"], begun.get("search", SEARCHES[0])
+    else:
+        precision, search = fast_precision(device), recipe.search
     return replace(
-        recipe,
-        precision=(
-            open_dataset(out, complete=False).info["recipe"]["precision"] if begun else fast_precision(device)
-        ),
+        recipe, precision=precision if recipe.precision == AUTO else recipe.precision, search=search
     )
-
-
-def _as_begun(recipe: Recipe, out: Path) -> Recipe:
-    """The recipe, searched as what is begun in ``out`` is: data sets begun before folders were searched as
-    needed say nothing of it.
-    """
-    if not (out / "dataset.json").exists():
-        return recipe
-    begun = open_dataset(out, complete=False).info["recipe"]
-    return replace(recipe, search=begun.get("search", "whole"))
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -120,10 +120,6 @@ def open_folder(
 
     Raises InputError if there is no such folder or no photograph in it.
     """
-    if not root.is_dir():
-        raise InputError(
-            f"{root}: no such folder; --faces wants a folder of photographs, one sub-folder per person"
-        )
     search = Search(root, landmarks, eyes or {}, workers, quiet)
     return FolderFaces(root, search.of(search.files()))
 
@@ -138,7 +134,10 @@ class Search:
         self.known = {found.file: found for found in read_landmarks(landmarks)}
 
     def files(self) -> list[str]:
-        """Every photograph. Raises InputError where there is none."""
+        """Every photograph. Raises InputError where there is no such folder or none in it."""
+        if not self.root.is_dir():
+            wanted = "--faces wants a folder of photographs, one sub-folder per person"
+            raise InputError(f"{self.root}: no such folder; {wanted}")
         files = list_photographs(self.root, unread=True)
         if not files:
             kinds = ", ".join(sorted(SUFFIXES))

@@ -118,6 +118,13 @@ def test_everyone_who_is_left_wants_the_whole_folder() -> None:
         load_recipe("demo", ("search=needed",))
 
 
+def test_a_folder_or_list_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    missing = ("--faces", tmp_path / "none", "--set", "train_faces=2", "--out", tmp_path / "out")
+    assert "no such folder" in run("synth", "photos", *missing, exit_code=1)
+    with pytest.raises(InputError, match="official test partition, the source has 0;"):
+        planned(test_faces="auto", test_list="celeba")
+
+
 SETTINGS = ("--set", "train_faces=2", "--set", "val_faces=1", "--set", "test_faces=1")
 SMALL = (*SETTINGS, "--set", "train_styles=candy", "--set", "test_styles=udnie", "--quiet")
 

@@ -44,6 +44,15 @@ def test_the_listed_faces_are_tested_and_their_people_nowhere_else(folder):
         assert len(people(plan, "train")) == 40 - 3 - len(people(plan, "val"))
 
 
+def test_the_listed_faces_are_tested_where_others_are_searched_as_needed(folder):
+    write_list(folder, "crowd", {"31-2": "same", "07-0": "same"})
+    counts = {"search": "needed", "train_faces": 9, "val_faces": 4}
+    plan = make_plan(recipe(test_list="crowd", **counts), crowd())
+    assert [face.name for face in plan.faces("test")] == ["31-2", "07-0"]
+    assert (len(plan.faces("train")), len(plan.faces("val"))) == (9, 4)
+    assert not people(plan, "test") & (people(plan, "train") | people(plan, "val"))
+
+
 def test_a_listed_photograph_is_aligned_by_the_eyes_in_the_list(folder, photographs, tmp_path):
     """Whatever a detector finds and a cache holds: everybody tests on the same pixels."""
     cache = tmp_path / "landmarks.csv"

@@ -128,7 +128,8 @@ def test_a_flat_folder_is_one_person_a_photograph(photographs, tmp_path):
     assert len({face.identity for face in source.faces()}) == 3
 
 
-def test_worker_processes_find_what_this_process_finds(photographs, tmp_path):
+def test_worker_processes_find_what_this_process_finds(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr("ifrp_bench.sources.folder.FEW_PHOTOGRAPHS", 4)   # or twelve are searched here
     here = open_folder(photographs, landmarks=tmp_path / "a.csv", workers=0, quiet=True)
     there = open_folder(photographs, landmarks=tmp_path / "b.csv", workers=2, quiet=True)
     assert here.found == there.found
