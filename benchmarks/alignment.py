@@ -26,7 +26,8 @@ from ifrp_bench.ground.warp import TEMPLATE_PX
 from ifrp_bench.ground.workers import default_workers
 from ifrp_bench.nets.detector import MIN_FACE_PX, MIN_PROBABILITY, find_faces
 from ifrp_bench.sources.folder import Search, find_in, open_folder
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 
 BATCH = 32   # faces rendered at a time
 

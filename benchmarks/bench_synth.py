@@ -41,7 +41,8 @@ from ifrp_bench.ground.workers import default_workers, one_thread
 from ifrp_bench.nets.fast_transformer import FastTransformer
 from ifrp_bench.nets.transformer import ReflectConv
 from ifrp_bench.sources.celeba import open_celeba
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 
 PEOPLE = 60
 PRECISIONS = tuple(dict.fromkeys(("float32", fast_precision("cpu"))))   # bfloat16 where the hardware has it

@@ -64,7 +64,8 @@ def shards(folder: Path) -> dict[str, str]:
 
 def make_faces(root: Path) -> tuple[Path, Path]:
     """Twelve rendered faces of four people as a folder of photographs and as a miniature CelebA."""
-    from ifrp_bench.sources.procedural import draw_traits, render
+    from ifrp_bench.sources.procedural.rendering import render
+    from ifrp_bench.sources.procedural.traits import draw_traits
 
     photographs, celeba = root / "photographs", root / "celeba"
     (celeba / "img_align_celeba").mkdir(parents=True)

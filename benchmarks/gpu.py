@@ -61,7 +61,8 @@ def pack(faces: Path, landmarks: Path, pictures: Path | None, rendered: int) -> 
     from ifrp_bench.data.recipe import load_recipe
     from ifrp_bench.ground.images import read_picture
     from ifrp_bench.sources.folder import list_photographs, open_folder
-    from ifrp_bench.sources.procedural import draw_traits, render
+    from ifrp_bench.sources.procedural.rendering import render
+    from ifrp_bench.sources.procedural.traits import draw_traits
 
     source = open_folder(faces, landmarks=landmarks, quiet=True)
     plan = make_plan(load_recipe("photos"), source)

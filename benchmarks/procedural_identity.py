@@ -16,7 +16,8 @@ from ifrp_bench.ground.ranks import roc_auc
 from ifrp_bench.ground.warp import TEMPLATE_PX
 from ifrp_bench.ground.workers import default_workers, map_in_order
 from ifrp_bench.nets.detector import find_faces
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 
 
 def picture(job: tuple[int, int]) -> np.ndarray:

@@ -17,9 +17,11 @@ from ifrp_bench.data.exchange import import_recovered
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.runs import Run, open_run
 from ifrp_bench.data.shipped import Shipped, check_unseen, find_run
+from ifrp_bench.forecast import rates, recovery_seconds
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
+from ifrp_bench.methods import Setup
 from ifrp_bench.nets.recogniser import Recogniser, best_installed, open_recogniser
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.alignment import alignment_errors
@@ -121,15 +123,18 @@ class Paper:
 
 @dataclass(frozen=True)
 class Planned:
-    """A method's run to be, and how many seconds its training will take (0 if there is none to come)."""
+    """A method's run to be: how many seconds its training will take (0 if there is none to come), and how
+    many the recovery of a face.
+    """
 
     job: Job
-    seconds: float = 0.0
+    seconds: float
+    a_face: float
 
 
 def plan(paper: Paper, say: Say) -> list[Planned]:
     """What is to be trained, and for how long: from a few steps of each method timed here, said method by
-    method.
+    method; a few faces are recovered too, for ``evaluation_seconds``.
 
     A run that is begun keeps its length. Raises InputError for a method or a preset that does not exist
     before anything is timed.
@@ -152,14 +157,16 @@ def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
         f"{job.name}: not trained; {length}, about {seconds * faces / 60:.1f} minutes of the evaluation under"
         " each condition"
     )
-    return Planned(job)
+    return Planned(job, 0.0, seconds)
 
 
 def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
     root = paper.root(job.name)
+    used = job.part.declared.build(job.config, Setup(paper.device, trains=False))
+    a_face = recovery_seconds(used, paper.data, paper.device)
     if paper.finished(job.name):
         say(f"{job.name}: finished")
-        return Planned(job)
+        return Planned(job, 0.0, a_face)
     if paper.minutes:
         job = replace(job, loop=replace(job.trained, validations=BUDGET_VALIDATIONS))
     timing = time_training(job, paper.data, paper.device)
@@ -168,7 +175,7 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
         job, timing = job.with_steps(steps), replace(timing, steps=steps)
     minutes = timing.seconds / 60
     say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
-    return Planned(job, timing.seconds)
+    return Planned(job, timing.seconds, a_face)
 
 
 def _begun_with(root: Path, section: str, key: str) -> int | None:
@@ -188,6 +195,27 @@ def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:
             train(run.job, paper.data, root, device=paper.device, quiet=paper.quiet)
         folders.append(root)
     return folders
+
+
+def evaluation_seconds(wanted: Evaluation, planned: Sequence[Planned]) -> float:
+    """How long the evaluation of these runs will take where nothing is kept from an earlier one: from a few
+    faces recovered and scored here. Curves are not counted.
+    """
+    metrics = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
+    named = wanted.recognisers if needs_recogniser(metrics) else ()
+    found = rates(
+        wanted.data, list(metrics.values()), [open_recogniser(name, wanted.device) for name in named]
+    )
+    recoveries = [run.a_face for run in planned if not run.job.part.aligns]
+    aligning = max((run.a_face for run in planned if run.job.part.aligns), default=0.0)
+    seconds = 0.0
+    for data in filter(None, (wanted.data, wanted.sketches)):
+        counts = data.info["counts"]["test"]
+        fixed = len(_difficulty_rows(data, wanted.data))
+        seconds += found.seconds(
+            counts["pairs"], counts["faces"], recoveries, wanted.conditions, aligning, fixed
+        )
+    return seconds
 
 
 def find_aligner(runs: Path) -> Path:
@@ -360,9 +388,7 @@ def _entries(
     wanted: Evaluation, runs: list[Run], data: Dataset, out: Path, processes: Processes,
 ) -> Iterator[Entry]:
     """Every row of the tables, its faces recovered."""
-    source = data.info["recipe"]["source"]
-    drawn = source in parts.source_names() and not parts.source(source).made
-    fixed = parts.difficulty_rows(with_training=bool(wanted.data.pairs("train")), of_sketches=drawn)
+    fixed = _difficulty_rows(data, wanted.data)
     for condition in wanted.conditions:
         task = Task(
             data, condition, wanted.aligner,
@@ -393,6 +419,12 @@ def _entries(
             import_recovered(pictures, data, folder)
         processes.wait()
         yield Entry(name, pictures.name, "given", folder)
+
+
+def _difficulty_rows(data: Dataset, training: Dataset) -> list[str]:
+    source = data.info["recipe"]["source"]
+    drawn = source in parts.source_names() and not parts.source(source).made
+    return parts.difficulty_rows(with_training=bool(training.pairs("train")), of_sketches=drawn)
 
 
 def _note(run: Run, part: Part) -> str:

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ifrp_bench.cli import cli
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 from ifrp_bench.ground.warp import TEMPLATE_PX
 
 

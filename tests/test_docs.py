@@ -20,7 +20,11 @@ from tests.conftest import run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = ("data", "styles", "training", "destylizing", "evaluation", "own-parts", "results", "architecture")
+PAGES = (
+    "data", "styles", "training", "destylizing", "evaluation", "own-parts", "results", "scaling",
+    "architecture",
+)
+LAUNCHED = re.compile(r"^(?:torchrun|--).* -m ifrp_bench |^srun ifrp-bench ")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -31,6 +35,7 @@ def page(name: str) -> str:
 def commands_in(text: str) -> list[str]:
     """Lines that call the command line, without their comments."""
     lines = [line.strip().split("  #")[0].strip() for line in text.splitlines()]
+    lines = [LAUNCHED.sub("ifrp-bench ", line) for line in lines]   # also by torchrun or srun
     return [line for line in lines if line.startswith("ifrp-bench ")]
 
 

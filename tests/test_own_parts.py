@@ -181,7 +181,7 @@ def test_a_part_is_added_by_one_file(copy, tmp_path):
     help, tables and report without another edit.
     """
     there = json.loads(in_copy(copy, "list", "--json"))
-    before = catalogue()
+    before = dict(catalogue())
     added = {
         kind: {row["name"] for row in rows} - {row["name"] for row in before[kind]}
         for kind, rows in there.items()

@@ -24,6 +24,7 @@ LAYERS = {   # a module imports from lower layers and its own room: rooms of one
     "making": 6,
     "robustness": 7,
     "portraits": 7,
+    "forecast": 7,
     "submission": 7,
     "paper": 8,
     "cli": 9,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ifrp_bench.cli.options import (
-    FILE, FOLDER, SPLITS, device_option, pick_device, pick_workers, quiet_option, seed_option,
+    FILE, FOLDER, SPLITS, device_option, opened, pick_device, pick_workers, quiet_option, seed_option,
     settings_option, styles_option, workers_option,
 )
 from ifrp_bench.ground.errors import InputError
@@ -79,6 +79,7 @@ def synth(
     """
     from ifrp_bench.data.recipe import load_recipe
     from ifrp_bench.data.synth import synthesize
+    from ifrp_bench.ground.launch import find_place
 
     chosen = load_recipe(recipe, settings, seed)
     out = out or Path("data") / chosen.name
@@ -92,9 +93,11 @@ def synth(
         "quiet": quiet,
     }
     if dry_run:
-        _dry_run(chosen, out, where)
+        _dry_run(chosen, out, batch_size, where)
         return
     info = synthesize(chosen, out, batch_size=batch_size, style_pictures=style_pictures, **where)
+    if not find_place().first:   # of several processes one speaks
+        return
     counts = info["counts"]
     made = [f"{counts[split]['pairs']} {split} pairs of {counts[split]['faces']} faces" for split in SPLITS]
     click.echo(f"{out}: {', '.join(made)}")
@@ -104,20 +107,23 @@ def synth(
     )
 
 
-def _dry_run(recipe: Any, out: Path, where: dict[str, Any]) -> None:
-    from ifrp_bench.data.synth import estimate_seconds, free_bytes, plan_only, size_of
+def _dry_run(recipe: Any, out: Path, batch_size: int | None, where: dict[str, Any]) -> None:
+    from ifrp_bench.data.synth import forecast, free_bytes
 
-    device = where["device"]
-    plan = plan_only(recipe, **where | {"landmarks": where["landmarks"] or out / "landmarks.csv"})
+    found = forecast(recipe, out, batch_size=batch_size, **where)
+    plan = found.plan
     for split in SPLITS:
         styles = plan.recipe.styles_of(split)
         click.echo(
             f"{split}: {len(plan.faces(split))} faces, {plan.pairs(split)} pairs in {len(styles)} styles"
         )
-    size, free = size_of(plan.shards), free_bytes(out)
-    room = f"{size / 2**20:,.0f} MiB in {len(plan.shards)} shards ({free / 2**20:,.0f} MiB free)"
-    click.echo(f"{out}: {room}, about {estimate_seconds(plan, device) / 60:.1f} minutes on {device}")
-    if size > free:
+    free = free_bytes(out)
+    todo, shards = len(found.todo), len(plan.shards)
+    left = f"{todo}" if todo == shards else f"{todo} of {shards}"
+    room = f"{found.size / 2**20:,.0f} MiB in {left} shards ({free / 2**20:,.0f} MiB free)"
+    length = f"{found.seconds / 60:.1f} minutes on {where['device']}, from a few pairs timed here"
+    click.echo(f"{out}: {room}, about {length}")
+    if found.size > free:
         raise InputError(f"{out}: not enough space; make space or choose another --out")
 
 
@@ -143,6 +149,8 @@ def verify(
     Example:
       ifrp-bench verify data/demo
     """
+    opened(data, complete=False)
+
     from ifrp_bench.data.verify import verify as check
 
     report = check(data, faces=faces, styles=styles, device=pick_device(device), sample=sample, quiet=quiet)
@@ -241,10 +249,11 @@ def pictures(data: Path, out: Path, split: str, condition: str, quiet: bool) -> 
     Example:
       ifrp-bench pictures data/lfw --out lfw-pictures
     """
-    from ifrp_bench.data.exchange import write_pictures
-    from ifrp_bench.data.format import open_dataset
+    dataset = opened(data)
 
-    count = write_pictures(open_dataset(data), out, split=split, condition=condition, quiet=quiet)
+    from ifrp_bench.data.exchange import write_pictures
+
+    count = write_pictures(dataset, out, split=split, condition=condition, quiet=quiet)
     click.echo(
         f"{out}: {count} stylized faces and as many real ones; return recovered faces under the same names"
     )

@@ -2,11 +2,14 @@
 
 import errno
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ifrp_bench.ground.errors import InputError
+
+if TYPE_CHECKING:
+    from ifrp_bench.data.format import Dataset
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -142,6 +145,20 @@ def pick_workers(workers: int | None) -> int:
     from ifrp_bench.ground.workers import default_workers
 
     return default_workers() if workers is None else workers
+
+
+def opened(data: Path, quiet: bool = True, *, complete: bool = True) -> "Dataset":
+    """A finished data set, said what it holds unless ``quiet``. To be called before anything that takes
+    seconds to import, so that whoever mistypes a name learns it at once.
+    """
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.ground.launch import find_place
+
+    dataset = open_dataset(data, complete=complete)
+    if not quiet and find_place().first:
+        pairs = ", ".join(f"{dataset.pairs(split)} {split}" for split in SPLITS if dataset.pairs(split))
+        click.echo(f"{data}: {pairs} pairs", err=True)
+    return dataset
 
 
 def words(text: str | None) -> tuple[str, ...] | None:

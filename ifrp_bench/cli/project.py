@@ -42,11 +42,10 @@ def list_all(as_json: bool) -> None:
     """Recipes, face sources, styles, methods, metrics and shipped weights."""
     from ifrp_bench.data.catalog import catalogue
 
-    found = catalogue()
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(dict(catalogue()), indent=1))
         return
-    for room, rows in found.items():
+    for room, rows in catalogue():   # as they come: the methods want torch
         click.echo(f"{room}:")
         for row in rows:
             click.echo(f"  {row['name']:<18}{row.get('description') or row.get('title', '')}".rstrip())

@@ -1,13 +1,14 @@
 """Commands that score, compare and report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ifrp_bench.cli.options import (
-    CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, part_names, pick_device, quiet_option,
-    refuse_given, seed_option, sketches_option, styles_option, words,
+    CONDITIONS, FOLDER, aligner_option, device_option, find_aligner, opened, part_names, pick_device,
+    quiet_option, refuse_given, seed_option, sketches_option, styles_option, words,
 )
 
 if TYPE_CHECKING:
@@ -124,21 +125,26 @@ def evaluate(
             "styles", because="--portraits has no real faces to score against",
         )
         return _portraits(portraits, runs, data, recognisers, out, device, quiet)
-    from ifrp_bench.data.format import open_dataset
-    from ifrp_bench.paper import Evaluation, evaluate_all
+    from ifrp_bench.data.shipped import find_run
 
     if not curves:
         refuse_given("curve_faces", "faces", "styles", because="they are for --curves")
+    dataset, drawings = opened(data, quiet), opened(sketches) if sketches else None
+    for run in runs:
+        find_run(run)
+
+    from ifrp_bench.paper import Evaluation, evaluate_all
+
     out = out or Path("results") / data.name
     all_runs = sorted(path.parent for path in (Path("runs") / data.name).glob("*/run.json"))
     wanted = Evaluation(
-        data=open_dataset(data),
+        data=dataset,
         out=out,
         runs=runs or tuple(all_runs),
         conditions=conditions,
         metrics=words(metrics),
         recognisers=recognisers,
-        sketches=open_dataset(sketches) if sketches else None,
+        sketches=drawings,
         recovered=tuple(named_folder(text) for text in recovered),
         aligner=find_aligner(conditions, aligner, data),
         curves=curve_faces if curves else 0,
@@ -161,14 +167,14 @@ def _portraits(
 ) -> None:
     import numpy as np
 
-    from ifrp_bench.data.format import open_dataset
+    dataset = opened(data)
+
     from ifrp_bench.data.shipped import DEFAULT, find_run
     from ifrp_bench.nets.recogniser import best_installed, open_recogniser
     from ifrp_bench.portraits import evaluate_portraits
 
     if len(recognisers) > 1:
         raise click.UsageError("--portraits takes one --recogniser")
-    dataset = open_dataset(data)
     real = np.concatenate([dataset.read(path).real for path in dataset.shards("test")])
     name = recognisers[0] if recognisers else best_installed(rendered=False)
     page = evaluate_portraits(
@@ -267,12 +273,15 @@ def paper(
       ifrp-bench paper --data data/lfw --preset cpu --minutes 20
       ifrp-bench paper --seeds 3 --leave-one-style-out
     """
-    from ifrp_bench import parts
-    from ifrp_bench.data.format import open_dataset
-    from ifrp_bench.data.runs import open_run
-    from ifrp_bench.paper import Evaluation, Paper, evaluate_all, leave_styles_out, plan, train_all
+    dataset, drawings = opened(data, quiet), opened(sketches) if sketches else None
 
-    dataset, device = open_dataset(data), pick_device(device)
+    from ifrp_bench import parts
+    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.paper import (
+        Evaluation, Paper, evaluate_all, evaluation_seconds, leave_styles_out, plan, train_all,
+    )
+
+    device = pick_device(device)
     chosen = words(methods) or parts.paper_rows()
     aligners = [name for name in chosen if parts.trainable(name).aligns]
     if "stn" in conditions and not aligners:
@@ -294,23 +303,24 @@ def paper(
     said = f"about {total:.0f} minutes of training"
     if leave_out:
         said += f", {len(dataset.seen)} times as much again without a style each"
-    click.echo(f"{said}; the evaluation comes after it")
-    if dry_run:
-        return
-
-    folders = [folder for paper, runs in zip(trainings, planned) for folder in train_all(paper, runs)]
     out = out or Path("results") / data.name
     evaluation = with_recogniser(Evaluation(
         data=dataset,
         out=out,
-        runs=tuple(folders),
         conditions=conditions,
         recognisers=recognisers,
-        sketches=open_dataset(sketches) if sketches else None,
-        aligner=open_run(wanted.root(aligners[0])) if aligners else None,
+        sketches=drawings,
         device=device,
         quiet=quiet,
     ))
+    scoring = evaluation_seconds(evaluation, [run for runs in planned for run in runs]) / 60
+    click.echo(f"{said}; then about {scoring:.0f} minutes of evaluation")
+    if dry_run:
+        return
+
+    folders = [folder for paper, runs in zip(trainings, planned) for folder in train_all(paper, runs)]
+    aligner = open_run(wanted.root(aligners[0])) if aligners else None
+    evaluation = replace(evaluation, runs=tuple(folders), aligner=aligner)
     tables = evaluate_all(evaluation)
     if leave_out:
         tables = leave_styles_out(wanted, evaluation, click.echo)
@@ -342,6 +352,10 @@ def report(results: Path) -> None:
     Example:
       ifrp-bench report results/demo
     """
+    from ifrp_bench.results.tables import read_scores
+
+    read_scores(results)   # before anything that takes seconds to import
+
     from ifrp_bench.paper import write_results
 
     click.echo(f"look at {write_results(results)[-1]}")

@@ -24,10 +24,10 @@ def styles_list(as_json: bool) -> None:
     """A table of the styles: role, title, and what of a photograph's Gram distance to the painting is gone on
     faces that the network had not seen: at 256 pixels, where it stylizes, and at 128, which is stored.
     """
-    from ifrp_bench.data.catalog import catalogue
+    from ifrp_bench.data.catalog import style_rows
     from ifrp_bench.data.open_styles import OPEN, facts
 
-    rows = catalogue()["styles"]
+    rows = style_rows()
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ifrp_bench.cli.options import (
-    FOLDER, device_option, pick_device, quiet_option, refuse_given, seed_option, settings_option,
+    FOLDER, device_option, opened, pick_device, quiet_option, refuse_given, seed_option, settings_option,
     styles_option,
 )
 from ifrp_bench.ground.errors import InputError
@@ -73,14 +73,8 @@ def train(
       ifrp-bench train --method srn --data data/celeba --preset paper --set features=vgg19
       ifrp-bench train --resume --out runs/lfw/ifrp
     """
-    from ifrp_bench.data.format import open_dataset
     from ifrp_bench.data.runs import open_run
-    from ifrp_bench.ground.processes import number_of
-    from ifrp_bench.ground.settings import parse_settings
-    from ifrp_bench.training import resolve
-    from ifrp_bench.training.loop import describe, train as run_training
 
-    device = pick_device(device)
     if resume:
         if out is None:
             raise InputError("--resume: name the run's folder with --out")
@@ -90,19 +84,29 @@ def train(
             " another --out",
         )
         there = open_run(out)
-        job, data = resolve.resume(there), data or Path("data") / there.info["data"]
+        data = data or Path("data") / there.info["data"]
     else:
-        data = data or Path("data/demo")
+        there, data = None, data or Path("data/demo")
+    dataset = opened(data, quiet)
+
+    from ifrp_bench.ground.launch import find_place
+    from ifrp_bench.ground.settings import parse_settings
+    from ifrp_bench.training import resolve
+    from ifrp_bench.training.loop import describe, train as run_training
+
+    device = pick_device(device)
+    if there:
+        job = resolve.resume(there)
+    else:
         chosen = preset or resolve.default_preset(method, demo=data == Path("data/demo"), device=device)
         job = resolve.resolve(method, chosen, parse_settings(settings), seed=seed)
-    dataset = open_dataset(data)
     out = out or Path("runs") / data.name / Path(job.name).stem
     if dry_run:
         click.echo(describe(job, dataset))
         return
 
     run = run_training(job, dataset, out, faces=faces, styles=styles, device=device, quiet=quiet)
-    if number_of("RANK", 0):   # of several processes one speaks
+    if not find_place().first:   # of several processes one speaks
         return
     if job.loop is None:
         use = "`ifrp-bench eval` or `destylize --split` uses the run"

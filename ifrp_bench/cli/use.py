@@ -8,7 +8,7 @@ import click
 
 from ifrp_bench.cli.options import (
     CONDITIONS, FILE, FOLDER, SPLITS, aligner_option, checkpoint_option, device_option, find_aligner,
-    pick_device, quiet_option, refuse_given,
+    opened, pick_device, quiet_option, refuse_given,
 )
 from ifrp_bench.ground.errors import InputError
 
@@ -96,13 +96,18 @@ def destylize(
       ifrp-bench destylize runs/lfw/ifrp --split test --data data/lfw
     """
     from ifrp_bench.data import shipped
-    from ifrp_bench.ground.precision import has_bfloat16
-    from ifrp_bench.recovery.pictures import Wishes
 
     named = bool(paths) and shipped.is_run(paths[0])
     run, pictures = (paths[0], paths[1:]) if named else (Path(shipped.DEFAULT), paths)
     if bool(pictures) == bool(split):
         raise click.UsageError("name pictures, or a split of a data set with --split")
+    shipped.find_run(run)
+    if pictures and not any(path.exists() or path == STREAM for path in pictures):
+        raise InputError(f"no such picture or folder: {', '.join(map(str, pictures))}")
+
+    from ifrp_bench.ground.precision import has_bfloat16
+    from ifrp_bench.recovery.pictures import Wishes
+
     device = pick_device(device)
     if split:
         refuse_given(
@@ -137,7 +142,6 @@ def _destylize_split(
     run: Path, split: str, data: Path | None, condition: str, aligner: Path | None, checkpoint: str,
     device: str, quiet: bool,
 ) -> None:
-    from ifrp_bench.data.format import open_dataset
     from ifrp_bench.data.shipped import find_run
     from ifrp_bench.recovery.split import Task, recover_split
 
@@ -145,7 +149,7 @@ def _destylize_split(
     name = there.info["data"] if "data_sha256" in there.info else None
     if data is None and name is None:
         raise click.UsageError("--split of shipped weights wants the data set that it is of: --data")
-    dataset = open_dataset(data or Path("data") / str(name))
+    dataset = opened(data or Path("data") / str(name))
     task = Task(dataset, condition, find_aligner(condition, aligner, dataset.root), split, device, quiet)
     folder = recover_split(there, task, checkpoint=checkpoint)
     look = f"look at {folder / 'preview.png'} (stylized, recovered, real)"

@@ -1,5 +1,6 @@
 """What there is, by name: the rows behind ``ifrp-bench list``."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ifrp_bench import parts
@@ -11,17 +12,21 @@ from ifrp_bench.parts import Part
 Row = dict[str, Any]
 
 
-def catalogue() -> dict[str, list[Row]]:
-    """Recipes, sources, styles, methods, metrics and shipped weights with the facts that a user chooses by.
+def catalogue() -> Iterator[tuple[str, list[Row]]]:
+    """Recipes, sources, styles, methods, metrics and shipped weights with the facts that a user chooses by,
+    in this order.
     """
-    return {
-        "recipes": [_recipe(name) for name in recipe_names()],
-        "sources": [_source(name) for name in parts.source_names()],
-        "styles": [_style(style) for style in find_styles().values()],
-        "methods": [_method(part) for part in parts.trainables().values()],
-        "metrics": [_metric(name) for name in parts.metrics()],
-        "weights": [_weights(open_shipped(name)) for name in shipped_names()],
-    }
+    yield "recipes", [_recipe(name) for name in recipe_names()]
+    yield "sources", [_source(name) for name in parts.source_names()]
+    yield "styles", style_rows()
+    yield "methods", [_method(part) for part in parts.trainables().values()]
+    yield "metrics", [_metric(name) for name in parts.metrics()]
+    yield "weights", [_weights(open_shipped(name)) for name in shipped_names()]
+
+
+def style_rows() -> list[Row]:
+    """The styles alone."""
+    return [_style(style) for style in find_styles().values()]
 
 
 def _recipe(name: str) -> Row:

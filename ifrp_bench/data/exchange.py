@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ifrp_bench.data.format import (
-    Dataset, Shard, make_info, open_dataset, write_info, write_manifest, write_recovered, write_shard,
-    write_skipped,
+    Dataset, Shard, make_info, open_dataset, shard_names, write_info, write_manifest, write_recovered,
+    write_shard, write_skipped,
 )
 from ifrp_bench.data.plan import Plan, PlannedShard
 from ifrp_bench.data.recipe import Recipe, recipe_from
@@ -114,8 +114,8 @@ def import_pairs(
         plan = Plan(
             recipe,
             tuple(
-                PlannedShard(f"test-{number:05d}.h5", "test", tuple(pair.face for pair in part), (style,))
-                for number, part in enumerate(parts)
+                PlannedShard(name, "test", tuple(pair.face for pair in part), (style,))
+                for name, part in zip(shard_names("test", len(parts)), parts)
             ),
             tuple(skipped),
         )
@@ -301,8 +301,8 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
     files = {stem: paths[-1] for stem, paths in there.items()}
     twice = [path.name for paths in there.values() for path in paths[:-1]]
     wanted = {
-        path.name: [picture_id(path, row) for row in range(data.info["shards"][path.name]["pairs"])]
-        for path in data.shards(split)
+        name: [picture_id(data.root / name, row) for row in range(data.info["shards"][name]["pairs"])]
+        for name in map(data.name_of, data.shards(split))
     }
     names = [name for ids in wanted.values() for name in ids]
     faces: dict[str, np.ndarray] = {}

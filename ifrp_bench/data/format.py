@@ -10,7 +10,10 @@ set is a folder:
 * ``manifest.csv``: a row per stylized face (split, shard, row, face, identity, style, angle_deg, scale,
   shift_x, shift_y);
 * ``skipped.csv``: faces and files left out, with the reason, and choices made on the way;
-* ``train-00000.h5``, ``val-00000.h5``, ``test-00000.h5``, ...: the shards.
+* ``train-00000.h5``, ``val-00000.h5``, ``test-00000.h5``, ...: the shards; of a split that has more than
+  ten thousand in numbered folders of a thousand, ``00012/train-12345.h5``;
+* ``.made-00000.jsonl``, ... while it is being made: the entries of whole shards, a file for each process that
+  makes some, which ``dataset.json`` takes over in the end.
 
 A shard holds ``stylized`` uint8 (n, 128, 128, 3) RGB; ``real`` uint8 (m, 128, 128, 3) RGB, each real face
 once; ``real_index`` int32 (n,) into ``real``; ``style`` and ``face`` fixed-length ASCII (n,); ``identity``
@@ -26,6 +29,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +45,9 @@ from ifrp_bench.ground.warp import FACE_PX, undo_warp
 
 SCHEMA = 1
 SPLIT_NAMES = ("train", "val", "test")
+FOLDER_SHARDS = 1_000   # in a numbered folder, of a split that has too many for one
+MOST_SHARDS = 10_000   # of a split, side by side in one folder: beyond it file systems and people get slow
+JOURNALS = ".made-*.jsonl"
 MANIFEST_COLUMNS = (
     "split", "shard", "row", "face", "identity", "style", "angle_deg", "scale", "shift_x", "shift_y",
 )
@@ -227,7 +234,11 @@ class Dataset:
 
     def read(self, path: Path) -> Shard:
         """One of its shards, whole, every byte held to the hash in ``dataset.json``. Raises ShardError."""
-        return read_shard(path, sha256=self.info["shards"][path.name]["sha256"])
+        return read_shard(path, sha256=self.info["shards"][self.name_of(path)]["sha256"])
+
+    def name_of(self, path: Path) -> str:
+        """What a shard is called in ``dataset.json``: its path inside the folder."""
+        return path.relative_to(self.root).as_posix()
 
     def pairs(self, split: str) -> int:
         """How many stylized faces a split has."""
@@ -273,9 +284,18 @@ def _of_split(rows: Iterable[Mapping[str, str]], split: str) -> Iterator[str]:
             yield ",".join(row[key] for key in shown)
 
 
+def shard_names(split: str, count: int) -> list[str]:
+    """What the shards of a split are called, in their order, which is that of the names."""
+    digits = max(5, len(str(count - 1)))
+    names = [f"{split}-{number:0{digits}d}.h5" for number in range(count)]
+    if count <= MOST_SHARDS:
+        return names
+    return [f"{number // FOLDER_SHARDS:05d}/{name}" for number, name in enumerate(names)]
+
+
 def open_dataset(root: Path, *, complete: bool = True) -> Dataset:
     """A data set's folder, its ``dataset.json`` checked for version and,
-    with ``complete``, that the synthesis was finished.
+    with ``complete``, that the synthesis was finished. Of one that was not, the shards that are whole.
     """
     keys = ("recipe", "counts", "shards", "styles", "faces_sha256", "versions", "complete")
     none = f"no data set here (no dataset.json); make one with `ifrp-bench synth --out {root}`"
@@ -283,6 +303,8 @@ def open_dataset(root: Path, *, complete: bool = True) -> Dataset:
         root / "dataset.json", keys,
         schema=SCHEMA, error=ShardError, none=none, mend="remove the folder and run synth again",
     )
+    if not info["complete"]:
+        info["shards"] |= journalled(root)
     if complete and not info["complete"]:
         done = f"{len(info['shards'])} of {info['counts']['shards']} shards"
         raise ShardError(f"{root}: the synthesis was not finished ({done}); run synth again to go on")
@@ -316,6 +338,35 @@ def make_info(
 def write_info(root: Path, info: dict[str, Any]) -> None:
     """Write ``dataset.json``, whole or not at all."""
     write_whole(root / "dataset.json", (json.dumps(info, indent=1) + "\n").encode())
+
+
+def add_entry(root: Path, process: int, name: str, entry: Mapping[str, Any]) -> None:
+    """Say that a shard is whole: a line at the end of this process's journal, which no other writes.
+
+    ``dataset.json`` speaks of every shard; written anew for each of them it would cost more than they do.
+    """
+    with (root / JOURNALS.replace("*", f"{process:05d}")).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({name: entry}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def journalled(root: Path) -> dict[str, dict[str, Any]]:
+    """The entries of all journals. A line that a process was killed at does not count."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(root.glob(JOURNALS)):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found |= json.loads(line)
+            except json.JSONDecodeError:
+                continue
+    return found
+
+
+def forget_journals(root: Path) -> None:
+    """Remove them: ``dataset.json`` has their entries, or begins anew."""
+    for path in root.glob(JOURNALS):
+        path.unlink(missing_ok=True)
 
 
 def write_manifest(root: Path, rows: Iterable[Iterable[Any]]) -> None:

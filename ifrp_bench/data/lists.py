@@ -177,7 +177,7 @@ def said_of(data: Dataset) -> str:
     known = frozen.shards.get(kind)
     if known is None:
         return f"{said}; no hashes are recorded for this kind of machine ({kind})"
-    here = {path.name: data.info["shards"][path.name]["sha256"] for path in data.shards(TESTED)}
+    here = {name: data.info["shards"][name]["sha256"] for name in map(data.name_of, data.shards(TESTED))}
     if here == known:
         return f"{said}, byte for byte"
     return f"{said}, but its shards are not those of {kind}: another version of what renders made them"

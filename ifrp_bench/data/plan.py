@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ifrp_bench.data.format import SPLIT_NAMES
+from ifrp_bench.data.format import SPLIT_NAMES, shard_names
 from ifrp_bench.data.lists import choose, listed_faces
 from ifrp_bench.data.recipe import AUTO, Recipe, with_counts
 from ifrp_bench.ground.draws import generator
@@ -291,5 +291,5 @@ def _shards(split: str, faces: list[Face], recipe: Recipe) -> list[PlannedShard]
     size = max(1, recipe.shard_pairs // len(styles))
     parts = [tuple(faces[start:start + size]) for start in range(0, len(faces), size)]
     return [
-        PlannedShard(f"{split}-{number:05d}.h5", split, part, styles) for number, part in enumerate(parts)
+        PlannedShard(name, split, part, styles) for name, part in zip(shard_names(split, len(parts)), parts)
     ]

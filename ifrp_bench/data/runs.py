@@ -11,19 +11,21 @@
 No pickle is ever written or read.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.provenance import read_facts
 from ifrp_bench.ground.weights import load_state, save_state
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 SCHEMA = 1
 
@@ -190,6 +192,8 @@ def fit(weights: Mapping[str, Tensor], network: nn.Module) -> bool:
 
 def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
     """Names of those with a value that is not."""
+    import torch
+
     return [
         name
         for name, value in tensors.items()
@@ -257,6 +261,8 @@ def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
     Whole numbers as keys are marked by a ``#``.
     """
+    from torch import Tensor
+
     if isinstance(value, Tensor):
         tensors[name] = value
         return {"@": name}

@@ -6,16 +6,17 @@ alone) and ``people.npy`` (hashes of whom it was trained on). ``making/weights.p
 Nothing is unpickled.
 """
 
+from __future__ import annotations
+
 import hashlib
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from ifrp_bench.data.exchange import SOURCE as PAIRS
 from ifrp_bench.data.format import Dataset, read_manifest
@@ -24,6 +25,9 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import PACKAGE
 from ifrp_bench.ground.images import SUFFIXES
 from ifrp_bench.ground.weights import floats, load_state
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 DEFAULT = "portraits"   # what `destylize` takes where no run is named
 FOLDER = PACKAGE / "weights"

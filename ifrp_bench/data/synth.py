@@ -1,14 +1,21 @@
 """Stage 1, ``ifrp-bench synth``: recipe + faces + styles -> a data set's shards. What a pair is stands in
 ``pairs.py``, who is in which split in ``plan.py``, the format in ``format.py``; this module runs them,
-over processes or on a GPU, and survives being killed at any moment.
+over processes, over machines or on a GPU, and survives being killed at any moment.
+
+Of several processes that a launcher started, each makes every n-th shard of the plan, then what slower ones
+have not begun, and says in its own journal what is whole. The first one begins the folder before the others
+look at it and finishes it after them.
 """
 
-import os
+import heapq
 import pickle
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +23,29 @@ from tqdm import tqdm
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import (
-    Shard, make_info, open_dataset, write_info, write_manifest, write_shard, write_skipped,
+    Shard, add_entry, forget_journals, journalled, make_info, open_dataset, write_info,
+    write_manifest, write_shard, write_skipped,
 )
-from ifrp_bench.data.pairs import PairMaker, open_faces, preview_sheet
+from ifrp_bench.data.pairs import PairMaker, open_faces, part_of, preview_sheet
 from ifrp_bench.data.open_styles import OPEN, make_bank
 from ifrp_bench.data.plan import Plan, PlannedShard, make_plan
 from ifrp_bench.data.recipe import AUTO, SEARCHES, Recipe
 from ifrp_bench.data.styles import Style, Stylizer, pick_styles
+from ifrp_bench.ground.crew import Crew
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import locked, sha256_of, write_whole
 from ifrp_bench.ground.images import write_png
-from ifrp_bench.ground.workers import map_in_order
+from ifrp_bench.ground.launch import Place, find_place
+from ifrp_bench.ground.workers import default_workers, map_in_order, one_thread
 from ifrp_bench.sources import Faces
 from ifrp_bench.sources.folder import list_photographs
 
+MAKING = "making"   # the first process's word that the folder is begun
 PAIR_BYTES = 128 * 128 * 3
 # measured: on a CPU one picture's maps stay in the cache, a GPU wants many
 BATCH_SIZES = {"cpu": 1, "cuda": 64}
-# for estimates only: float32 measured on two cores; a GPU not measured yet
-PAIRS_PER_SECOND = {"cpu": 40, "cuda": 1000}
+# of each split and by each worker, to say how long all of them will take
+TIMED_FACES = {"cpu": 2, "cuda": 64}
 
 
 def synthesize(
@@ -55,15 +66,27 @@ def synthesize(
 
     ``faces`` is the folder of the recipe's source, ``styles`` a folder of further style folders,
     ``style_pictures`` one of pictures whose styles ``open`` mixes, ``landmarks`` the cache of found faces
-    (default: in ``out``). On a CPU no byte depends on ``workers`` or ``batch_size``. Raises InputError for
-    anything that does not fit.
+    (default: in ``out``). On a CPU no byte depends on ``workers``, ``batch_size`` or the number of processes
+    that a launcher started. Raises InputError for anything that does not fit, and where one of those has
+    failed.
     """
     pick_styles(recipe.styles, styles)   # before anything is written
     files = _pictures_of(style_pictures, recipe)
+    place = find_place()
     make_folder(out)
-    with locked(out):
+    if device == "cuda" and place.world > 1:
+        import torch
+
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    with Crew(out, place) as crew, locked(out) if place.first else nullcontext():
+        if place.first:
+            crew.forget_earlier()
+            for stale in out.glob("[0-9]*/.*.tmp"):
+                stale.unlink(missing_ok=True)
+        elif _waits_in_vain(out, crew):
+            return open_dataset(out).info
         # a bank of one's own belongs to the data set: it is what its pairs are made again with
-        if style_pictures and not (out / OPEN / "card.toml").is_file():
+        if place.first and style_pictures and not (out / OPEN / "card.toml").is_file():
             make_bank(style_pictures, files, out / OPEN)
         chosen = pick_styles(recipe.styles, styles, out / OPEN)
         # who is in it, what is there already, what is left
@@ -73,30 +96,69 @@ def synthesize(
             landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
         )
         plan = make_plan(recipe, source)
-        info = _begin(out, plan, source, chosen, faces, device)
-        todo = [shard for shard in plan.shards if not _is_whole(out, info, shard)]
-        _check_space(out, todo)
+        info = _begin(out, plan, source, chosen, faces, device, first=place.first)
+        crew.say(MAKING)
+        own = [shard for shard in plan.shards[place.rank::place.world] if not _is_whole(out, info, shard)]
+        others = [shard for shard in _of_others(plan, place) if shard.name not in info["shards"]]
+        _check_space(out, own)
 
-        # shard by shard; each stands in dataset.json when it is whole
+        # shard by shard; each stands in the journal when it is whole
         batch_size = batch_size or BATCH_SIZES[device]
-        if todo:
+        if own or others:
             jobs = _Jobs(plan.recipe, source, chosen, device, batch_size, out)
+            todo = (shard for shard in chain(own, others) if crew.claim(shard.name))
             run = jobs.overlapped(todo) if device == "cuda" else map_in_order(
-                _make, todo, workers=min(workers, len(todo)), initializer=_set_jobs, arguments=(jobs,)
+                _make, todo,
+                workers=min(workers, len(own) or 1), initializer=_set_jobs, arguments=(jobs,),
             )
             with tqdm(
-                total=sum(shard.pairs for shard in todo), desc="pairs", unit="pair", disable=quiet
+                total=sum(shard.pairs for shard in own), desc=_part_of(place), unit="pair",
+                disable=quiet or not place.first,
             ) as bar:
                 for name, entry in run:
-                    info["shards"][name] = entry
-                    write_info(out, info)
+                    add_entry(out, place.rank, name, entry)
                     bar.update(entry["pairs"])
 
         # what is written once all shards are there
-        if not info["complete"]:
+        if place.first and not info["complete"]:
+            wanted = {shard.name for shard in plan.shards}
+            crew.wait(lambda: info["shards"].keys() | journalled(out) >= wanted, range(1, place.world))
+            info["shards"] |= journalled(out)
             _keep_landmarks(landmarks, out)
             _finish(out, plan, source, chosen, info, device, batch_size)
     return info
+
+
+def _of_others(plan: Plan, place: Place) -> Iterator[PlannedShard]:
+    """What the other processes are dealt, each's last first: what a slow one comes to last."""
+    for following in range(place.rank + 1, place.rank + place.world):
+        yield from reversed(plan.shards[following % place.world::place.world])
+
+
+def _part_of(place: Place) -> str:
+    return "pairs" if place.world == 1 else f"pairs, one process of {place.world}"
+
+
+def _waits_in_vain(out: Path, crew: Crew) -> bool:
+    """Wait until the first process has begun the folder; whether it has found it whole and may be gone."""
+    found_whole = False
+
+    def begun() -> bool:
+        nonlocal found_whole
+        found_whole = _stands(out)
+        return found_whole or crew.state_of(0) == MAKING
+
+    crew.wait(begun, [0])
+    return found_whole
+
+
+def _stands(out: Path) -> bool:
+    """Whether a finished data set is there with all its files; what is in them is the first process's to see.
+    """
+    if not (out / "dataset.json").exists():
+        return False
+    data = open_dataset(out, complete=False)
+    return bool(data.info["complete"]) and all((out / name).exists() for name in data.info["shards"])
 
 
 def _pictures_of(folder: Path | None, recipe: Recipe) -> list[str]:
@@ -121,25 +183,103 @@ def make_folder(out: Path) -> None:
         raise InputError(f"{out}: cannot be made: {error.strerror}") from None
 
 
-def plan_only(
+@dataclass(frozen=True)
+class Forecast:
+    """What ``synthesize`` would do: the ``plan``, the shards of it that are not there yet, the ``size`` that
+    they will take in bytes, and the ``seconds``.
+    """
+
+    plan: Plan
+    todo: tuple[PlannedShard, ...]
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """Bytes, to within a few percent."""
+        return size_of(self.todo)
+
+
+def forecast(
     recipe: Recipe,
-    faces: Path | None,
+    out: Path,
     *,
+    faces: Path | None,
     styles: Path | None,
-    landmarks: Path,
+    landmarks: Path | None,
     workers: int,
     device: str,
     quiet: bool,
-) -> Plan:
-    """What ``synthesize`` would do, for ``--dry-run``; a folder of photographs is searched for faces, and the
-    result is kept in ``landmarks``.
+    batch_size: int | None = None,
+) -> Forecast:
+    """What ``synthesize`` would do, for ``--dry-run``: a few pairs of each kind are made and timed.
+
+    A folder of photographs is searched for faces; what is found is kept in ``landmarks``, as it would be.
+    Raises InputError where another data set is in the way.
     """
-    pick_styles(recipe.styles, styles)
-    source = open_faces(recipe, faces, landmarks=landmarks, workers=workers, device=device, quiet=quiet)
-    return make_plan(recipe, source)
+    chosen = pick_styles(recipe.styles, styles, out / OPEN)
+    recipe = _as_begun(recipe, out, device)
+    source = open_faces(
+        recipe, faces,
+        landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
+    )
+    plan = make_plan(recipe, source)
+    there: dict[str, Any] = {}
+    if (out / "dataset.json").exists():
+        old = open_dataset(out, complete=False).info
+        styles_here = {style.name: style.sha256 for style in chosen}
+        _check_same(out, old, {"recipe": plan.recipe.as_dict(), "styles": styles_here})
+        there = old["shards"]
+    todo = tuple(
+        shard for shard in plan.shards if shard.name not in there or not (out / shard.name).exists()
+    )
+    batch_size = batch_size or BATCH_SIZES[device]
+
+    def maker() -> PairMaker:
+        stylizer = Stylizer(chosen, precision=recipe.precision, device=device, batch_size=batch_size)
+        return PairMaker(plan.recipe, source, stylizer)
+
+    makers = [maker() for _ in range(max(1, workers) if device == "cpu" else 1)]
+    return Forecast(plan, todo, _time_shards(todo, makers, TIMED_FACES[device]))
 
 
-def size_of(shards: list[PlannedShard] | tuple[PlannedShard, ...]) -> int:
+def _time_shards(shards: Sequence[PlannedShard], makers: list[PairMaker], faces: int) -> float:
+    """How many seconds the shards will take: of each kind, those of other styles, every maker makes a few
+    faces of its own, all at once, as the workers will.
+    """
+    import torch
+
+    a_face = {}
+    with one_thread(), ThreadPoolExecutor(
+        len(makers), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for first in {_kind(shard): shard for shard in reversed(shards)}.values():
+            samples = [
+                part_of(first, slice(start * faces, (start + 1) * faces)) for start in range(len(makers))
+            ]
+            samples = [sample if sample.faces else part_of(first, slice(0, faces)) for sample in samples]
+            list(pool.map(_make_one, makers, samples))   # the first time buffers are made and files are read
+            started = time.perf_counter()
+            list(pool.map(PairMaker.make, makers, samples))
+            taken = time.perf_counter() - started
+            a_face[_kind(first)] = taken / max(len(sample.faces) for sample in samples)
+
+    # in order, each to the worker that is free first
+    free = [0.0] * len(makers)
+    for shard in shards:
+        heapq.heapreplace(free, free[0] + a_face[_kind(shard)] * len(shard.faces))
+    return max(free)
+
+
+def _kind(shard: PlannedShard) -> tuple[bool, tuple[str, ...]]:
+    """What its faces' time depends on: a test face is misaligned once, others anew for each style."""
+    return shard.split == "test", shard.styles
+
+
+def _make_one(maker: PairMaker, shard: PlannedShard) -> None:
+    maker.make(part_of(shard, slice(0, 1)))
+
+
+def size_of(shards: Sequence[PlannedShard]) -> int:
     """Bytes that the shards will take, to within a few percent."""
     return sum((shard.pairs + len(shard.faces)) * PAIR_BYTES * 102 // 100 for shard in shards)
 
@@ -161,9 +301,10 @@ def _check_space(out: Path, todo: list[PlannedShard]) -> None:
 
 
 def _begin(
-    out: Path, plan: Plan, source: Faces, styles: list[Style], faces: Path | None, device: str
+    out: Path, plan: Plan, source: Faces, styles: list[Style], faces: Path | None, device: str, *, first: bool
 ) -> dict[str, Any]:
-    """A new ``dataset.json``, or the one of a run to go on with.
+    """A new ``dataset.json``, or the one of a run to go on with, which takes over what journals say; only the
+    ``first`` process writes it.
 
     Raises InputError if that was of another recipe, faces or styles.
     """
@@ -176,21 +317,35 @@ def _begin(
         device=device,
     )
     if not (out / "dataset.json").exists():
+        forget_journals(out)
         write_info(out, info)
         return info
     old = open_dataset(out, complete=False).info
-    for key, what in (("recipe", "recipe"), ("faces_sha256", "faces"), ("styles", "style networks")):
-        if old[key] != info[key]:
-            raise InputError(
-                f"{out}: holds a data set made with other {what}{_difference(old[key], info[key])}; choose"
-                " another --out, or remove the folder"
-            )
+    _check_same(out, old, info)
     if old["rendered_with"] != info["rendered_with"] and not old["complete"]:
         kinds = f"{old['rendered_with']}, here {info['rendered_with']}"
         raise InputError(
             f"{out}: begun on another kind of machine ({kinds}); finish it there, or remove the folder"
         )
+    if first:
+        gone = [name for name in old["shards"] if not (out / name).exists()]
+        for name in gone:
+            del old["shards"][name]
+        if gone or not old["complete"]:
+            write_info(out, old | {"complete": False})
+            forget_journals(out)
+        old["complete"] = old["complete"] and not gone
     return old
+
+
+def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raises InputError where ``new`` says that the data set to be made is not the one that is there."""
+    for key, what in (("recipe", "recipe"), ("faces_sha256", "faces"), ("styles", "style networks")):
+        if key in new and old[key] != new[key]:
+            raise InputError(
+                f"{out}: holds a data set made with other {what}{_difference(old[key], new[key])}; choose"
+                " another --out, or remove the folder"
+            )
 
 
 def _as_begun(recipe: Recipe, out: Path, device: str) -> Recipe:
@@ -224,7 +379,6 @@ def _is_whole(out: Path, info: dict[str, Any], shard: PlannedShard) -> bool:
     """Whether the shard is there as its entry says. Raises InputError where it was changed since."""
     entry, path = info["shards"].get(shard.name), out / shard.name
     if entry is None or not path.exists():
-        info["complete"] = False
         return False
     if sha256_of(path) != entry["sha256"]:
         raise InputError(
@@ -252,18 +406,15 @@ def _finish(
 ) -> None:
     write_manifest(out, plan.rows())
     write_skipped(out, plan.left_out())
-    sheet = preview_sheet(
-        plan,
-        PairMaker(
-            plan.recipe,
-            source,
-            Stylizer(styles, precision=plan.recipe.precision, device=device, batch_size=batch_size),
-        ),
-    )
+    stylizer = Stylizer(styles, precision=plan.recipe.precision, device=device, batch_size=batch_size)
+    with one_thread():   # the same picture on any number of cores
+        sheet = preview_sheet(plan, PairMaker(plan.recipe, source, stylizer))
     if sheet is not None:
         write_png(out / "preview.png", sheet)
     info["complete"] = True
+    info["shards"] = {shard.name: info["shards"][shard.name] for shard in plan.shards}   # whoever made them
     write_info(out, info)
+    forget_journals(out)
 
 
 class _Jobs:
@@ -292,22 +443,25 @@ class _Jobs:
     def write(self, shard: PlannedShard, made: Shard) -> tuple[str, dict[str, Any]]:
         return shard.name, {"split": shard.split} | write_shard(self.out / shard.name, made)
 
-    def overlapped(self, shards: list[PlannedShard]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def overlapped(self, shards: Iterable[PlannedShard]) -> Iterator[tuple[str, dict[str, Any]]]:
         """One process: threads read and warp the next shard and write the last one while the GPU stylizes."""
-        with ThreadPoolExecutor(os.cpu_count() or 1) as threads, ThreadPoolExecutor(
+        with ThreadPoolExecutor(default_workers() or 1) as threads, ThreadPoolExecutor(
             1
         ) as ahead, ThreadPoolExecutor(1) as writer:
             maker = self.maker(map_faces=threads.map)
-            coming = ahead.submit(maker.prepare, shards[0])
+            left = iter(shards)
+            shard = next(left, None)
+            coming = shard and ahead.submit(maker.prepare, shard)
             written = None
-            for number, shard in enumerate(shards):
+            while shard and coming:
                 prepared = coming.result()
-                if number + 1 < len(shards):
-                    coming = ahead.submit(maker.prepare, shards[number + 1])
+                following = next(left, None)
+                coming = following and ahead.submit(maker.prepare, following)
                 made = maker.finish(shard, *prepared)
                 if written is not None:
                     yield written.result()
                 written = writer.submit(self.write, shard, made)
+                shard = following
             if written is not None:
                 yield written.result()
 
@@ -321,8 +475,3 @@ def _set_jobs(jobs: _Jobs) -> None:
 
 def _make(shard: PlannedShard) -> tuple[str, dict[str, Any]]:
     return _here["jobs"].write(shard, _here["maker"].make(shard))
-
-
-def estimate_seconds(plan: Plan, device: str) -> float:
-    """A rough time for the stylizing, from rates measured elsewhere."""
-    return sum(shard.pairs for shard in plan.shards) / PAIRS_PER_SECOND[device]

@@ -5,15 +5,21 @@ A CPU without them does bfloat16 in small steps, ten to hundreds of times slower
 (``benchmarks/results.md``).
 """
 
-import platform
+from __future__ import annotations
 
-import torch
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def has_bfloat16(device: str) -> bool:
     """Whether ``device`` (``cpu`` or ``cuda``) multiplies in bfloat16: AVX-512 or AMX with bf16, Arm's BF16,
     a GPU from Ampere on.
     """
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if platform.machine().lower() in ("x86_64", "amd64"):
@@ -31,6 +37,8 @@ def autocast(device: str) -> torch.autocast:
 
     Enter it anew in every step: it keeps its copies of the weights until it is left.
     """
+    import torch
+
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
@@ -38,6 +46,8 @@ def exact_float32(device: str) -> None:
     """Float32 as it stands: no TF32, which would take a GPU's pixels away from a CPU's, and the same kernels
     every time.
     """
+    import torch
+
     if device != "cpu":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True

@@ -6,24 +6,12 @@ that decide something are averaged, so that the run is the one of a single proce
 rounding.
 """
 
-import os
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from ifrp_bench.ground.errors import InputError
-
-
-def number_of(variable: str, default: int) -> int:
-    """A launcher's number in the environment; the default where it is not set or empty.
-
-    Raises InputError for anything else.
-    """
-    text = os.environ.get(variable, "").strip()
-    if text and not text.isdecimal():
-        raise InputError(f"{variable} is {text!r} in the environment, expected a whole number; unset it")
-    return int(text or default)
+from ifrp_bench.ground.launch import number_of
 
 
 class Processes:

@@ -14,14 +14,19 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.launch import find_place
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def default_workers() -> int:
-    """One process for each core that this process may use; 0, the process itself, on a single core."""
+    """One process for each core that this process may use; 0, the process itself, on a single core.
+
+    Those of a machine that were started by one launcher share its cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= find_place().local_world
     return cores if cores > 1 else 0
 
 

@@ -33,7 +33,8 @@ from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.ground.workers import default_workers, map_in_order
 from ifrp_bench.nets.embedder import EMBEDDING, FOLDER, FaceEmbedder, load_embedder
 from ifrp_bench.nets.recogniser import TorchRecogniser, probe_face
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 
 SEED = 20180312   # of the people; recipes count from 0
 HELD_OUT = 200

@@ -5,17 +5,22 @@ A module ends with its declaration ``METHOD = Method(Config, build, ...)``: a fr
 default with its origin), what builds the method from it, and what it is. An aligner, which brings SFs upright
 for other methods and recovers nothing, is a part of its own kind and ends with ``ALIGNER``. What is built is
 a ``Recoverer``; it does not know the loop that trains it.
+
+What declares parts is read by every command, so torch, which takes two seconds, is imported where it is used.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.precision import autocast
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Settings = Mapping[str, Any]
 
@@ -105,13 +110,17 @@ class Setup:
         return autocast(self.device)
 
     def place(
-        self, network: nn.Module, memory_format: torch.memory_format = torch.channels_last
+        self, network: nn.Module, memory_format: torch.memory_format | None = None
     ) -> nn.Module:
         """The network on the device, channels_last unless it is measured
         to be slower so, ready for several processes.
         """
+        import torch
+
         prepared: Any = self.prepare(network)
-        return prepared.to(self.device, memory_format=memory_format)  # type: ignore[no-any-return]
+        return prepared.to(   # type: ignore[no-any-return]
+            self.device, memory_format=memory_format or torch.channels_last
+        )
 
 
 class Recoverer(Protocol):
@@ -253,6 +262,8 @@ def reported(*values: float) -> dict[str, float]:
 
 def adam(network: nn.Module, learning_rate: float, beta1: float = 0.9) -> torch.optim.Optimizer:
     """Adam over a network's parameters, fused: one pass over weights and moments a step, on a CPU too."""
+    import torch
+
     return torch.optim.Adam(network.parameters(), learning_rate, (beta1, 0.999), fused=True)
 
 
@@ -262,10 +273,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
     Fused kernels go through both as they lie: moments of another layout are applied to the wrong weights
     without a word.
     """
+    import torch
+
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def laid_out(value: Any, parameter: Tensor) -> Any:
-        if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
             return value
         return torch.empty_like(parameter).copy_(value)
 

@@ -140,7 +140,7 @@ def _recover_shards(source: _Source, task: Task, folder: Path) -> Path:
     """The shards that are not there yet; the method is built when the first of them is met."""
     facts = {**task.facts, **source.facts}
     mine = task.data.shards(task.split)[task.processes.rank::task.processes.world]
-    missing = [path for path in mine if recovered_facts(folder / path.name) != facts]
+    missing = [path for path in mine if recovered_facts(folder / task.data.name_of(path)) != facts]
     if missing:
         exact_float32(task.device)
         method = source.build()
@@ -149,11 +149,11 @@ def _recover_shards(source: _Source, task: Task, folder: Path) -> Path:
         shard = task.data.read(path)
         stylized = task.stylized(shard)
         if source.part.use == "optimised":
-            kept = _Kept(folder / "parts", json.dumps([path.name, facts]))
+            kept = _Kept(folder / "parts", json.dumps([task.data.name_of(path), facts]))
             recovered = _recover_slowly(method, stylized, shard.real[shard.real_index], kept, task)
         else:
             recovered = recover_shard(method, stylized, task.device)
-        write_recovered(folder / path.name, recovered, facts)
+        write_recovered(folder / task.data.name_of(path), recovered, facts)
     task.processes.wait()
     if task.processes.first and (missing or not (folder / "preview.png").is_file()):
         write_png(folder / "preview.png", preview_sheet(task.data, task.split, folder))
@@ -251,7 +251,7 @@ def preview_sheet(data: Dataset, split: str, folder: Path, people: int = 4) -> n
     """
     path = data.shards(split)[0]
     shard = data.read(path)
-    recovered = read_recovered(folder / path.name, rows=len(shard.stylized))
+    recovered = read_recovered(folder / data.name_of(path), rows=len(shard.stylized))
     blank = np.full_like(shard.real[0], 255)
     rows = []
     for person in np.unique(shard.real_index)[:people]:

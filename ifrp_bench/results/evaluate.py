@@ -243,7 +243,7 @@ def load_gallery(data: Dataset, split: str) -> Gallery:
         }))
         galleries.append(shard.real)
         ends = rows + len(shard.stylized), people + len(shard.real)
-        shards[path.name] = Place(slice(rows, ends[0]), slice(people, ends[1]))
+        shards[data.name_of(path)] = Place(slice(rows, ends[0]), slice(people, ends[1]))
         rows, people = ends
     if not shards:
         raise InputError(f"{data.root}: the split {split!r} has no pairs")

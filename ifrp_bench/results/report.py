@@ -268,7 +268,7 @@ def _picked(
                 faces = shard.real[shard.real_index[here]] if what == "real" else shard.stylized[here]
             else:
                 folder = next(entry.folder for entry in entries if entry.label == what)
-                faces = read_recovered(folder / path.name, rows=count)[here]
+                faces = read_recovered(folder / data.name_of(path), rows=count)[here]
             for row, face in zip(here, faces):
                 yield (what, start + row), data_uri(face)
         start += count

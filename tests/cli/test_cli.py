@@ -117,3 +117,34 @@ def test_the_demo_runs_from_its_pairs_to_its_report(tmp_path, monkeypatch):
     said = run("demo", "--minutes", 0, "--quiet")
     assert "data/demo: good" in said and "align-restore (raw) portraits" in said
     assert "Next:" in said and (tmp_path / "results" / "demo" / "report.html").is_file()
+
+
+LIGHT = """
+import sys
+from click.testing import CliRunner
+from ifrp_bench.cli import cli
+from ifrp_bench.data.catalog import catalogue
+for line in sys.stdin.read().splitlines():
+    result = CliRunner().invoke(cli, line.split())
+    assert result.exit_code in (1, 2) and result.output, (line, result.output, result.exception)
+    assert "torch" not in sys.modules, line
+rooms = catalogue()
+assert [next(rooms)[0] for _ in range(3)] == ["recipes", "sources", "styles"]
+print("torch" in sys.modules)
+"""
+
+
+def test_mistakes_are_said_before_torch_is_imported(tmp_path):
+    """Two seconds at best; whoever mistypes a name is not to wait for them."""
+    lines = (
+        "verify nowhere", "eval --data nowhere", "eval nowhere", "paper --data nowhere",
+        "train --data nowhere",
+        "train --resume --out nowhere", "synth nothing", "synth demo --set train_faces=x",
+        "pictures nowhere --out x",
+        "destylize nowhere.png", "destylize nowhere nowhere.png", "report nowhere",
+        "leaderboard check nowhere",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT], input="\n".join(lines), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr

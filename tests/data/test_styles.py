@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ifrp_bench.data.catalog import catalogue
+from ifrp_bench.data.catalog import style_rows
 from ifrp_bench.data.styles import NAMES, SEEN, Style, find_styles, load_net, pick_styles, place_picture
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of
@@ -79,7 +79,7 @@ def test_an_unknown_or_untrained_style_is_named(tmp_path):
 def test_the_list_is_a_table_and_json():
     table = run("styles", "list")
     assert all(name in table for name in NAMES) and "Edvard Munch, 1893" in table
-    assert json.loads(run("styles", "list", "--json")) == catalogue()["styles"]
+    assert json.loads(run("styles", "list", "--json")) == style_rows()
     assert [row["name"] for row in json.loads(run("list", "--json"))["styles"]] == list(NAMES)
 
 

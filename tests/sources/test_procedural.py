@@ -10,7 +10,8 @@ from ifrp_bench.data.recipe import load_recipe
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.warp import TEMPLATE_PX
 from ifrp_bench.nets.detector import find_faces
-from ifrp_bench.sources.procedural import draw_traits, render
+from ifrp_bench.sources.procedural.rendering import render
+from ifrp_bench.sources.procedural.traits import draw_traits
 
 
 def rendered(*settings: str):

@@ -11,10 +11,7 @@ import numpy as np
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.sources import Face, Request, Skipped, Source
-from ifrp_bench.sources.procedural.rendering import render
 from ifrp_bench.sources.procedural.traits import draw_traits
-
-__all__ = ["SOURCE", "RenderedFaces", "draw_traits", "open_rendered", "render"]
 
 VERSION = 1   # part of every digest: another renderer makes other faces
 GPU_BATCH = 16
@@ -54,6 +51,8 @@ class RenderedFaces:
         return np.concatenate([self._render(part) for part in parts])
 
     def _render(self, faces: Sequence[Face]) -> np.ndarray:
+        from ifrp_bench.sources.procedural.rendering import render   # torch: when a face is asked for
+
         traits = [draw_traits(self.seed, face.identity, int(face.name[-2:])) for face in faces]
         return render(traits, self.device)
 
