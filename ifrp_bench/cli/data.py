@@ -176,6 +176,15 @@ def verify(
 )
 @click.option("--real", type=FOLDER, multiple=True, help="Photographs.")
 @click.option("--fs2k", type=FOLDER, help="In place of both: FS2K's folder, as its authors publish it.")
+@click.option("--cufs", type=FOLDER, help="In place of both: CUFS' folder, any of its three parts.")
+@click.option(
+    "--cufsf", type=FOLDER, help="In place of both: a folder with CUFSF's sketches and FERET's photographs."
+)
+@click.option(
+    "--people",
+    type=click.IntRange(1),
+    help="With --cufsf: so many, drawn once for all; the field tests on 694.",
+)
 @click.option("--style", default="sketch", show_default=True, help="What the drawings are called.")
 @click.option(
     "--misalignment",
@@ -191,6 +200,9 @@ def import_pairs(
     stylized: tuple[Path, ...],
     real: tuple[Path, ...],
     fs2k: Path | None,
+    cufs: Path | None,
+    cufsf: Path | None,
+    people: int | None,
     style: str,
     misalignment: str,
     out: Path | None,
@@ -205,18 +217,23 @@ def import_pairs(
     Example:
       ifrp-bench import-pairs --stylized AR/sketches --real AR/photos --out data/sketches
       ifrp-bench import-pairs --fs2k FS2K --out data/fs2k
+      ifrp-bench import-pairs --cufsf CUFSF --people 694 --out data/cufsf
     """
-    from ifrp_bench.data import fs2k as layout
     from ifrp_bench.data.exchange import import_pairs as make
 
-    if fs2k and (stylized or real):
-        raise click.UsageError("--fs2k names photographs and drawings; leave --stylized and --real out")
-    if not fs2k and not (stylized and real):
-        raise click.UsageError("name --stylized and --real, in turn, or --fs2k")
+    published = {"--fs2k": fs2k, "--cufs": cufs, "--cufsf": cufsf}
+    named = [option for option, folder in published.items() if folder]
+    if len(named) > 1 or named and (stylized or real):
+        raise click.UsageError(
+            f"{named[0]} names photographs and drawings; leave --stylized, --real and the others out"
+        )
+    if not named and not (stylized and real):
+        raise click.UsageError(f"name --stylized and --real, in turn, or {', '.join(published)}")
+    if people and not cufsf:
+        raise click.UsageError("--people goes with --cufsf")
     options: dict[str, Any] = {}
-    if fs2k:
-        stylized, real = map(tuple, layout.folders_of(fs2k))
-        options = {"stem_of": layout.stem_of, "listed": layout.tested(fs2k)}
+    if named:
+        stylized, real, options = _as_published(fs2k, cufs, cufsf, people)
 
     out = out or Path("data") / style
     made = make(
@@ -227,6 +244,29 @@ def import_pairs(
     click.echo(
         f"{out}: {made.pairs('test')} pairs; look at {out / 'preview.png'}; left out: {out / 'skipped.csv'}"
     )
+
+
+def _as_published(
+    fs2k: Path | None, cufs: Path | None, cufsf: Path | None, people: int | None
+) -> tuple[tuple[Path, ...], tuple[Path, ...], dict[str, Any]]:
+    """Folders of drawings and photographs in a published layout, and how their files go together."""
+    from ifrp_bench.data import cufs as sketches, fs2k as styles
+
+    if fs2k:
+        stylized, real = styles.folders_of(fs2k)
+        options: dict[str, Any] = {"stem_of": styles.stem_of, "listed": styles.tested(fs2k)}
+    elif cufs:
+        stylized, real = sketches.folders_of(cufs, "--cufs")
+        options = {"stem_of": sketches.stem_of}
+    else:
+        assert cufsf
+        stylized, real = sketches.folders_of(cufsf, "--cufsf")
+        if len(real) > 1:
+            raise InputError(f"{cufsf}: {len(real)} folders of photographs; --cufsf wants one and its sketch/")
+        options = {"stem_of": sketches.person_of}
+        if people:
+            options["listed"] = sketches.drawn(real[0], people)
+    return tuple(stylized), tuple(real), options
 
 
 @click.command()

@@ -32,6 +32,7 @@ from ifrp_bench.ground.provenance import versions
 from ifrp_bench.ground.workers import on_threads
 from ifrp_bench.metrics import JUDGED_BY, Columns, Embedded, Metric, Scorer
 from ifrp_bench.nets.recogniser import Recogniser, probe_face
+from ifrp_bench.results.statistics import PROTOCOLS
 
 PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
 FACES_AT_ONCE = 64   # that a thread scores at a time
@@ -330,8 +331,8 @@ class _Scoring:
         return self.gallery.embedded(np.concatenate(queries), known, self.gallery.frame)
 
     def _set_scores(self, entry: Entry) -> Iterator[dict[str, Any]]:
-        """A row for the faces recovered from seen styles and one for
-        those from unseen ones, against the gallery.
+        """A row for the faces recovered from seen styles, one for those from unseen and one for those from
+        open ones, against the gallery.
         """
         # each scorer's features of what was recovered and of the gallery, by shard
         features = []
@@ -340,8 +341,8 @@ class _Scoring:
             real = [self._features(scorer, self.gallery.of_shard(name)) for name in self.gallery.shards]
             features.append((scorer, np.concatenate(made), np.concatenate(real)))
 
-        for group, seen in (("seen", True), ("unseen", False)):
-            rows = (self.gallery.frame["seen"] == seen).to_numpy()
+        for group, of_group in PROTOCOLS.items():
+            rows = of_group(self.gallery.frame).to_numpy()
             if not rows.any():
                 continue
             scores: dict[str, Any] = {}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ifrp_bench.data.open_styles import OPEN
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.metrics import Column
 
@@ -17,6 +18,7 @@ LEVEL = 0.05   # of the paired tests, Holm-corrected within a column
 ENTRY = ["method", "run", "condition"]
 
 EntryName = tuple[str, str, str]   # method, run, condition
+Rows = Callable[[pd.DataFrame], pd.Series]   # which rows of a frame
 Reported = Mapping[str, Mapping[str, float]]   # by method and column
 
 
@@ -30,7 +32,7 @@ class TableColumn:
 
     name: str
     score: str
-    rows: Callable[[pd.DataFrame], pd.Series]
+    rows: Rows
     hits: bool = False
     digits: int = 2
     lower: bool = False
@@ -40,7 +42,7 @@ class TableColumn:
 
     @classmethod
     def of(
-        cls, column: Column, group: str, rows: Callable[[pd.DataFrame], pd.Series], *, ours: bool = False,
+        cls, column: Column, group: str, rows: Rows, *, ours: bool = False,
     ) -> "TableColumn":
         """A metric's column over some of the rows; ``ours`` marks it even where the metric does not."""
         return cls(
@@ -61,9 +63,22 @@ def everything(frame: pd.DataFrame) -> pd.Series:
     return pd.Series(True, index=frame.index)
 
 
-def of_style(style: str) -> Callable[[pd.DataFrame], pd.Series]:
+def of_style(style: str) -> Rows:
     """The rows of a style."""
     return lambda frame: frame["style"] == style
+
+
+def _seen(frame: pd.DataFrame) -> pd.Series:
+    return frame["seen"] & (frame["style"] != OPEN)
+
+
+def _unseen(frame: pd.DataFrame) -> pd.Series:
+    return ~frame["seen"] & (frame["style"] != OPEN)
+
+
+# Groups of test rows. Open styles, one for each face, are neither: no style of the test was trained on, even
+# where others of the same bank were
+PROTOCOLS: dict[str, Rows] = {"seen": _seen, "unseen": _unseen, "open": of_style(OPEN)}
 
 
 def summarize(

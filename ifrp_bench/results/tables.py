@@ -20,20 +20,12 @@ from ifrp_bench.metrics import Column, Metric
 from ifrp_bench.results.judges import agreement, first_judge, further_judges
 from ifrp_bench.results.printing import latex, markdown, printed
 from ifrp_bench.results.spread import curve_points, left_out_table, read_rows, seeds_table
-from ifrp_bench.results.statistics import TableColumn, everything, of_style, summarize
+from ifrp_bench.results.statistics import PROTOCOLS, TableColumn, everything, of_style, summarize
 
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
 PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
 
 Tables = dict[str, pd.DataFrame]   # by name, as ``summarize`` gives them
-
-
-def _seen(frame: pd.DataFrame) -> pd.Series:
-    return frame["seen"]
-
-
-def _unseen(frame: pd.DataFrame) -> pd.Series:
-    return ~frame["seen"]
 
 
 def _block(query: bool, gallery: bool) -> Callable[[pd.DataFrame], pd.Series]:
@@ -58,12 +50,9 @@ ALIGNMENT = (   # columns of ``alignment.csv``
 )
 
 
-def _seen_and_unseen(columns: Iterable[Column]) -> list[TableColumn]:
-    """Each column over seen and over unseen styles."""
-    found = []
-    for column in columns:
-        found += [TableColumn.of(column, "seen", _seen), TableColumn.of(column, "unseen", _unseen)]
-    return found
+def _by_protocol(columns: Iterable[Column]) -> list[TableColumn]:
+    """Each column over seen and over unseen styles, and over open ones where they are tested."""
+    return [TableColumn.of(column, name, rows) for column in columns for name, rows in PROTOCOLS.items()]
 
 
 @dataclass(frozen=True)
@@ -278,10 +267,10 @@ def _tables(
     def of_faces(
         frame: pd.DataFrame, other: pd.DataFrame | None, columns: Iterable[Column]
     ) -> list[pd.DataFrame]:
-        """Columns seen, unseen and, from a data set of their own, sketches of each score."""
+        """Columns seen, unseen, open and, from a data set of their own, sketches of each score."""
         found = []
         for column in columns:
-            found.append(summarize(frame, _seen_and_unseen([column]), reported=reported))
+            found.append(summarize(frame, _by_protocol([column]), reported=reported))
             if other is not None:
                 drawn = TableColumn.of(column, "sketches", everything)
                 found.append(summarize(other, [drawn], reported=reported))
@@ -317,7 +306,7 @@ def _tables(
         ]
         tables["consistency"] = [summarize(consistency, of_blocks)]
     for name in declared.tables():
-        tables[name] = [summarize(scores, _seen_and_unseen(declared.of_faces(table=name)))]
+        tables[name] = [summarize(scores, _by_protocol(declared.of_faces(table=name)))]
 
     joined = {name: _joined(frames) for name, frames in tables.items()}
     return {name: table for name, table in joined.items() if not table.empty}
@@ -333,7 +322,7 @@ def _alignment_table(folder: Path) -> Tables:
     path = folder / "alignment.csv"
     if not path.is_file():
         return {}
-    return {"aligner": summarize(read_rows(path), _seen_and_unseen(ALIGNMENT))}
+    return {"aligner": summarize(read_rows(path), _by_protocol(ALIGNMENT))}
 
 
 def _sets_table(declared: _Metrics, folder: Path) -> Tables:

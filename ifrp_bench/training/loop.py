@@ -29,6 +29,7 @@ from ifrp_bench.ground.images import as_faces, as_pictures, tile, write_png
 from ifrp_bench.ground.precision import autocast
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.ground.provenance import fingerprint, versions
+from ifrp_bench.ground.stopping import Stopping
 from ifrp_bench.methods import Method, Recoverer, Setup, unchanged
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.batch_norm import synchronized
@@ -194,7 +195,11 @@ class _Training:
         self._since: dict[str, list[Tensor]] = {}   # losses since the last log, on the device
 
     def run_to_the_end(self) -> Run:
-        """The loop."""
+        """The loop. Asked to stop, it keeps what it has after the step that is under way."""
+        with Stopping() as stopping:
+            return self._run(stopping)
+
+    def _run(self, stopping: Stopping) -> Run:
         # where it was, if it was begun
         if self.run.has("last"):
             self._restore()
@@ -231,10 +236,15 @@ class _Training:
                 self._validate(bar)
 
             # keep it
-            if last or self.processes.agree(time.monotonic() - saved > self.loop.checkpoint_seconds):
+            stops = self.processes.agree(stopping.asked is not None)
+            late = time.monotonic() - saved > self.loop.checkpoint_seconds
+            if last or self.processes.agree(late or stops):
                 self._check_finite(bad_step)
                 self._save("last")
                 saved = time.monotonic()
+            if stops and not last:
+                bar.close()
+                stopping.stop()
         bar.close()
         if self.events:
             self.events.close()

@@ -275,7 +275,71 @@ def test_fs2k_is_read_as_it_is_published(drawings, tmp_path, around):
     assert "--fs2k wants FS2K's" in run(*command, "--out", tmp_path / "none", exit_code=1)
 
 
+CUFS_NAMES = {   # of each part: a photograph's name, and its sketch's
+    "CUHK-student-dataset": [("f-005-01", "f2-005-01-sz1"), ("m1-002-01", "M1-002-01-sz1")],
+    "AR": [("m-002-1", "Mp-002-1-sz1")],
+    "xm2vts": [("000_1_1", "000_1_1_sz1")],
+}
+
+
+def copy_pairs(drawings: tuple[Path, Path], named: list[tuple[Path, Path]]) -> None:
+    """Photographs and drawings of different people under these names."""
+    for number, names in enumerate(named):
+        for source, name in zip(drawings, names):
+            name.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / f"{number:03d}.png", name)
+
+
+def test_cufs_is_read_as_it_is_published(drawings, tmp_path):
+    root = tmp_path / "CUFS"
+    copy_pairs(drawings, [
+        (root / part / "photo" / f"{photograph}.png", root / part / "sketch" / f"{sketch}.png")
+        for part, names in CUFS_NAMES.items() for photograph, sketch in names
+    ])
+    command = "import-pairs", "--cufs", root, "--workers", 0, "--quiet"
+    run(*command, "--out", tmp_path / "all")
+    data = open_dataset(tmp_path / "all")
+    shard = data.read(data.shards("test")[0])
+    assert sorted(shard.face.tolist()) == [b"0-m-002-1", b"1-f-005-01", b"1-m1-002-01", b"2-000_1_1"]
+
+    # one of its parts, sketches and photographs as some mirrors call them, cropped and not
+    part = tmp_path / "AR"
+    for form in ("cropped", "original"):
+        names = part / f"{form}_photos" / "m-002-1.png", part / f"{form}_sketches" / "Mp-002-1-sz1.png"
+        copy_pairs(drawings, [names])
+    run("import-pairs", "--cufs", part, "--workers", 0, "--quiet", "--out", tmp_path / "part")
+    assert open_dataset(tmp_path / "part").pairs("test") == 1
+    (part / "cropped_photos").rename(part / "smaller_photos")
+    (part / "cropped_sketches").rename(part / "smaller_sketches")
+    command = "import-pairs", "--cufs", part, "--out", tmp_path / "none"
+    assert "several folders of photographs (original_photos, smaller_photos)" in run(*command, exit_code=1)
+    shutil.rmtree(part)
+    part.mkdir()
+    assert "--cufs wants photo/ and sketch/" in run(*command, exit_code=1)
+
+
+def test_cufsf_is_read_as_it_is_published_and_its_protocol_draws_the_same_people_anywhere(drawings, tmp_path):
+    root = tmp_path / "CUFSF"
+    poses = ["00001fb010_930831", "00002fa010_930831", "00043fb001d_931230", "00086fa010_930422"]
+    copy_pairs(drawings, [
+        (root / "photo" / f"{pose}.png", root / "sketch" / f"{pose[:5]}.png") for pose in poses
+    ])
+    command = "import-pairs", "--cufsf", root, "--workers", 0, "--quiet"
+    run(*command, "--out", tmp_path / "all")
+    assert open_dataset(tmp_path / "all").pairs("test") == 4
+
+    def people(count: int) -> set[bytes]:
+        run(*command, "--people", count, "--out", tmp_path / f"of-{count}")
+        data = open_dataset(tmp_path / f"of-{count}")
+        return set(data.read(data.shards("test")[0]).face.tolist())
+
+    assert people(2) < people(3)
+    assert {name.decode() for name in people(2)} == {"00002", "00086"}
+    assert "4 people, 5 asked for" in run(*command, "--people", 5, "--out", tmp_path / "none", exit_code=1)
+
+
 def test_pairs_are_named_in_one_of_two_ways(drawings, tmp_path):
     both = "--fs2k", tmp_path, "--real", drawings[0], "--stylized", drawings[1]
-    assert "leave --stylized and --real out" in run("import-pairs", *both, exit_code=2)
+    assert "leave --stylized, --real and the others out" in run("import-pairs", *both, exit_code=2)
+    assert "--people goes with --cufsf" in run("import-pairs", "--fs2k", tmp_path, "--people", 3, exit_code=2)
     assert "name --stylized and --real" in run("import-pairs", exit_code=2)

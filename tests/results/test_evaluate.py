@@ -156,6 +156,23 @@ def test_each_of_two_recognisers_has_columns_of_its_own(tiny, tmp_path):
         scores(upper, upper)
 
 
+def test_open_styles_are_a_protocol_beside_seen_and_unseen(tmp_path):
+    """Rows in a style of their own are in neither mean, whether or not open styles were trained on."""
+    data, results = tmp_path / "data", tmp_path / "results"
+    chosen = sets(
+        train_faces=2, val_faces=1, test_faces=3, stylize_px=128,
+        train_styles="candy", test_styles="candy,mosaic,open",
+    )
+    run("synth", "demo", *chosen, "--out", data, "--workers", 0, "--quiet")
+    run("eval", "--data", data, "--metrics", "psnr", "--condition", "raw", "--out", results, "--quiet")
+    scores = pd.read_csv(results / "scores.csv").query("method == 'copy'")
+    table = pd.read_csv(results / "tables" / "table1.csv").query("method == 'copy'")
+    means = table.set_index("column")["mean"]
+    by_style = scores.groupby("style")["psnr_db"].mean()
+    for group, style in (("seen", "candy"), ("unseen", "mosaic"), ("open", "open")):
+        assert means[f"psnr {group}"] == pytest.approx(by_style[style], rel=1e-5)
+
+
 def test_only_what_is_asked_for_is_computed(tiny, tmp_path):
     printed = run("eval", "--data", tiny, "--metrics", "psnr", "--out", tmp_path / "out", "--quiet")
     frame = read_scores(tmp_path / "out")

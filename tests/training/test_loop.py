@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -469,3 +471,24 @@ def test_training_learns(tiny, tmp_path):
     pixel = [facts["pixel"] for facts in log_of(out) if "pixel" in facts]
     assert min(pixel[-10:]) < 0.5 * max(pixel[:5])
     assert re.search(r"step-0000", "".join(path.name for path in (out / "pictures").iterdir()))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_asked_to_stop_keeps_what_it_has(tiny, tmp_path, number, code):
+    """Checkpoints come every ten minutes; Ctrl-C and a scheduler's SIGTERM lose nothing all the same."""
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "ifrp_bench", "train", "--method", "aligner", "--data", str(tiny),
+        "--out", str(out),
+        "--preset", "smoke", *sets(steps=100_000, batch_size=2, validations=1), "--quiet",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (out / "log.jsonl").is_file():
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in errors, errors
+    step, steps = open_run(out).progress("last")
+    assert 0 < step < steps
+    logged = max(facts["step"] for facts in open_run(out).read_log())
+    assert step >= logged
