@@ -1,5 +1,6 @@
 """A folder of portraits for which nobody has the real face: how often a face is found before and after
-recovery, how much two pictures of one person agree, how sharp what comes back is, and a page to look at.
+recovery, how much two pictures of one person agree, how sharp what comes back is and how far from real faces
+as a set, and a page to look at.
 
 Like ``paper.py`` this is a place where stages meet. None of the numbers says whether it is the right person.
 """
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ifrp_bench import parts
 from ifrp_bench.data.runs import Run
 from ifrp_bench.data.shipped import Shipped
 from ifrp_bench.ground.errors import InputError
@@ -60,8 +62,9 @@ def evaluate_portraits(
     run), ``pairs.csv`` (a row per two portraits of one person and run), ``portraits.json`` (what they come
     to) and the page, whose path is returned.
 
-    ``real`` are real faces, uint8 (n, 128, 128, 3), to hold sharpness against. Raises InputError for a folder
-    without pictures, and for two runs of one name.
+    ``real`` are real faces, uint8 (n, 128, 128, 3), to hold sharpness against, and the faces as a set, by
+    KID, where its weights are at hand. Raises InputError for a folder without pictures, and for two runs of
+    one name.
     """
     names = [_name(run) for run in runs]
     if len(set(names)) < len(names):
@@ -74,6 +77,8 @@ def evaluate_portraits(
     sharp = _sharpness(real).mean()
 
     rows, pairs = [], []
+    distance = _Kid.of(real)
+    distances: dict[str, float | None] = {}
     faces = {"": stylized}
     for name, run in zip(names, runs):
         faces[name] = recover(load_trained(run, device=device).method, stylized, device=device)
@@ -81,6 +86,7 @@ def evaluate_portraits(
         embedded = judge.embed(shown_faces)
         found = on_threads(_probability, shown_faces)
         sharpness = _sharpness(shown_faces) / sharp
+        distances[name] = distance.to(shown_faces) if distance else None
         for number, one in enumerate(there):
             rows.append({
                 "run": name, "file": one.file, "person": one.person, "found_before": one.found,
@@ -93,7 +99,7 @@ def evaluate_portraits(
         "pictures": len(portraits),
         "unread": {one.file: one.reason for one in portraits if one.stylized is None},
         "recogniser": judge.name,
-        "runs": [_summary(name, table, pd.DataFrame(pairs)) for name in faces],
+        "runs": [_summary(name, table, pd.DataFrame(pairs)) | {"kid": distances[name]} for name in faces],
     }
     write_whole(out / "portraits.csv", table.to_csv(index=False, float_format="%.5g").encode())
     write_whole(out / "pairs.csv", pd.DataFrame(pairs, columns=PAIR_COLUMNS).to_csv(index=False).encode())
@@ -103,6 +109,28 @@ def evaluate_portraits(
 
 
 PAIR_COLUMNS = ["run", "one", "other", "same_person", "cosine"]
+
+
+@dataclass(frozen=True)
+class _Kid:
+    """KID's scorer, and what it sees of the real faces."""
+
+    scorer: Any
+    real: np.ndarray
+
+    @classmethod
+    def of(cls, real: np.ndarray) -> "_Kid | None":
+        """None where its package or its weights are not at hand: nobody has asked for it by name."""
+        try:
+            scorer: Any = parts.metric("kid").opened()
+        except InputError:
+            return None
+        return cls(scorer, scorer.features(real))
+
+    def to(self, faces: np.ndarray) -> float | None:
+        """The distance of faces to the real ones; None for too few."""
+        found = float(self.scorer.score(self.scorer.features(faces), self.real)["kid"])
+        return None if np.isnan(found) else round(found, 5)
 
 
 def _name(run: Run) -> str:

@@ -12,6 +12,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -122,6 +123,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiny") / "data"
     run("synth", "demo", *TINY, "--out", out, "--workers", 0, "--quiet")
     return out
+
+
+@pytest.fixture()
+def inception_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Inception of random weights in the published layout, placed where `fetch` would."""
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        state = inception.FeatureExtractorInceptionV3("x", ["2048"]).state_dict()
+    monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "cache" / "weights" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
 
 
 @pytest.fixture()

@@ -1,9 +1,12 @@
 """What is prepared for a GPU runs at toy size on a CPU."""
 
 import json
+import re
+import shlex
 import shutil
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,15 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from benchmarks import gpu
+from ifrp_bench import parts
+from ifrp_bench.cli import cli
 from ifrp_bench.data.format import read_manifest
 from ifrp_bench.data.runs import open_run
+from ifrp_bench.ground.settings import parse_settings
+from ifrp_bench.training.resolve import resolve
 from tests.conftest import run, sets
+
+ROOT = Path(__file__).parent.parent
 
 
 def call(*arguments: object) -> str:
@@ -89,3 +98,26 @@ def test_a_plan_is_trained_by_the_clock_and_its_weights_come_back(
         shutil.copytree(moved, root)
     call("runs", "kept")
     assert open_run(root).finished()
+
+
+@pytest.mark.parametrize("plan", sorted(ROOT.glob("benchmarks/gpu*.toml")), ids=lambda path: path.stem)
+def test_plans_say_what_can_be_done(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card is lent for minutes: a setting that is mistyped would cost them."""
+    monkeypatch.chdir(ROOT)
+    facts = tomllib.loads(plan.read_text())
+    commands = [*facts.get("first", []), *(command for chain in facts["chains"] for command in chain)]
+    trained = set()
+    for command in commands:
+        before, found, words = command.partition("python3 -m benchmarks.gpu timed ")
+        if not found:
+            if not command.startswith("!"):
+                name, *arguments = shlex.split(command)
+                cli.commands[name].make_context(name, arguments)
+            continue
+        context = gpu.timed.make_context("timed", shlex.split(re.sub(r"\$[A-Z]+", "1.0", words)))
+        given = context.params
+        chosen = "cpu" if "cpu" in parts.trainable(given["method"]).declared.presets else None
+        job = resolve(given["method"], chosen, parse_settings(given["settings"]))
+        trained.add(str(given["run"]))
+        assert job.trained.init == "" or job.trained.init in trained
+    assert trained >= {*facts["runs"], *facts.get("faces", [])}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import run
+from tests.conftest import run, sets
 
 
 @pytest.fixture()
@@ -45,8 +45,21 @@ def test_what_is_found_and_agrees_is_counted(folder, tiny, tmp_path):
     assert len(mine) == 4 and mine["same_person"].sum() == 2
     assert np.isclose(first["cosine_same_person"], mine["cosine"][mine["same_person"]].mean(), atol=1e-3)
     assert first["cosine_same_person"] > first["cosine_others"]
+    assert first["kid"] is None   # no weights
     page = (out / "portraits.html").read_text()
-    assert page.count("<img") == 10 and "&lt;b&gt;" in page and "<b>" not in page
+    assert page.count("<img") == 10 and "KID" not in page and "&lt;b&gt;" in page and "<b>" not in page
+
+
+def test_where_inception_is_at_hand_the_faces_as_a_set_are_held_against_real_ones(
+    folder, tmp_path, inception_at_hand
+):
+    data, out = tmp_path / "data", tmp_path / "out"
+    chosen = sets(train_faces=1, val_faces=1, test_faces=5, stylize_px=128, test_styles="candy")
+    run("synth", "demo", *chosen, "--out", data, "--workers", 0, "--quiet")
+    run("eval", "--portraits", folder, "--data", data, "--recogniser", "builtin", "--out", out, "--quiet")
+    facts = json.loads((out / "portraits.json").read_text())
+    assert all(np.isfinite(one["kid"]) for one in facts["runs"])
+    assert "KID" in (out / "portraits.html").read_text()
 
 
 def test_what_does_not_go_with_portraits_is_said(folder, tiny, tmp_path):

@@ -262,7 +262,7 @@ def _as_published(
         assert cufsf
         stylized, real = sketches.folders_of(cufsf, "--cufsf")
         if len(real) > 1:
-            raise InputError(f"{cufsf}: {len(real)} folders of photographs; --cufsf wants one and its sketch/")
+            raise InputError(f"{cufsf}: {len(real)} folders of photographs; --cufsf wants one of them")
         options = {"stem_of": sketches.person_of}
         if people:
             options["listed"] = sketches.drawn(real[0], people)

@@ -83,8 +83,9 @@ def synthesize(
             crew.forget_earlier()
             for stale in out.glob("[0-9]*/.*.tmp"):
                 stale.unlink(missing_ok=True)
-        elif _waits_in_vain(out, crew):
+        elif _finds_it_whole(out, crew):
             return open_dataset(out).info
+
         # a bank of one's own belongs to the data set: it is what its pairs are made again with
         if place.first and style_pictures and not (out / OPEN / "card.toml").is_file():
             make_bank(style_pictures, files, out / OPEN)
@@ -98,26 +99,15 @@ def synthesize(
         plan = make_plan(recipe, source)
         info = _begin(out, plan, source, chosen, faces, device, first=place.first)
         crew.say(MAKING)
-        own = [shard for shard in plan.shards[place.rank::place.world] if not _is_whole(out, info, shard)]
+        # of a whole data set every shard is looked at, of one that is begun each process looks at its own
+        mine = plan.shards if info["complete"] else plan.shards[place.rank::place.world]
+        own = [shard for shard in mine if not _is_whole(out, info, shard)]
         others = [shard for shard in _of_others(plan, place) if shard.name not in info["shards"]]
         _check_space(out, own)
-
-        # shard by shard; each stands in the journal when it is whole
         batch_size = batch_size or BATCH_SIZES[device]
         if own or others:
             jobs = _Jobs(plan.recipe, source, chosen, device, batch_size, out)
-            todo = (shard for shard in chain(own, others) if crew.claim(shard.name))
-            run = jobs.overlapped(todo) if device == "cuda" else map_in_order(
-                _make, todo,
-                workers=min(workers, len(own) or 1), initializer=_set_jobs, arguments=(jobs,),
-            )
-            with tqdm(
-                total=sum(shard.pairs for shard in own), desc=_part_of(place), unit="pair",
-                disable=quiet or not place.first,
-            ) as bar:
-                for name, entry in run:
-                    add_entry(out, place.rank, name, entry)
-                    bar.update(entry["pairs"])
+            _make_shards(jobs, own, others, crew, workers, quiet)
 
         # what is written once all shards are there
         if place.first and not info["complete"]:
@@ -127,6 +117,26 @@ def synthesize(
             _keep_landmarks(landmarks, out)
             _finish(out, plan, source, chosen, info, device, batch_size)
     return info
+
+
+def _make_shards(
+    jobs: "_Jobs", own: list[PlannedShard], others: list[PlannedShard], crew: Crew, workers: int, quiet: bool
+) -> None:
+    """Its own shards, then those of the others that nobody has begun; each stands in the journal when it is
+    whole.
+    """
+    place = crew.place
+    todo = (shard for shard in chain(own, others) if crew.claim(shard.name))
+    run = jobs.overlapped(todo) if jobs.device == "cuda" else map_in_order(
+        _make, todo, workers=min(workers, len(own) or 1), initializer=_set_jobs, arguments=(jobs,)
+    )
+    with tqdm(
+        total=sum(shard.pairs for shard in own), desc=_part_of(place), unit="pair",
+        disable=quiet or not place.first,
+    ) as bar:
+        for name, entry in run:
+            add_entry(jobs.out, place.rank, name, entry)
+            bar.update(entry["pairs"])
 
 
 def _of_others(plan: Plan, place: Place) -> Iterator[PlannedShard]:
@@ -139,17 +149,12 @@ def _part_of(place: Place) -> str:
     return "pairs" if place.world == 1 else f"pairs, one process of {place.world}"
 
 
-def _waits_in_vain(out: Path, crew: Crew) -> bool:
-    """Wait until the first process has begun the folder; whether it has found it whole and may be gone."""
-    found_whole = False
-
-    def begun() -> bool:
-        nonlocal found_whole
-        found_whole = _stands(out)
-        return found_whole or crew.state_of(0) == MAKING
-
-    crew.wait(begun, [0])
-    return found_whole
+def _finds_it_whole(out: Path, crew: Crew) -> bool:
+    """Wait until the first process has begun the folder; whether there is nothing to be made: that one may be
+    gone by then.
+    """
+    crew.wait(lambda: _stands(out) or crew.state_of(0) == MAKING, [0])
+    return _stands(out)
 
 
 def _stands(out: Path) -> bool:

@@ -31,6 +31,7 @@ def write_page(
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     ).from_string(source)
-    page = template.render(summary=summary, runs=list(pictures), rows=rows)
+    kid = any(run["kid"] is not None for run in summary["runs"])
+    page = template.render(summary=summary, runs=list(pictures), rows=rows, kid=kid)
     write_whole(path, page.encode())
     return path

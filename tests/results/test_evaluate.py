@@ -424,21 +424,15 @@ def test_tables_compile(results):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, monkeypatch):
-    """With an Inception of random weights in the published layout, placed by hand."""
-    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    torch.manual_seed(0)
-    with monkeypatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
-        state = inception.FeatureExtractorInceptionV3("x", ["2048"]).state_dict()
+def test_sets_of_faces_want_their_weights(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("torch_fidelity")
     monkeypatch.setenv("IFRP_BENCH_CACHE", str(tmp_path / "cache"))
     options = ("eval", "--data", tiny, "--metrics", "psnr,fid,kid", "--out", tmp_path / "out", "--quiet")
     assert "`ifrp-bench fetch inception`" in run(*options, exit_code=1)
-    path = tmp_path / "cache" / "weights" / "weights-inception-2015-12-05-6726825d.pth"
-    path.parent.mkdir(parents=True)
-    torch.save(state, path)
-    run(*options)
+
+
+def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, inception_at_hand):
+    run("eval", "--data", tiny, "--metrics", "psnr,fid,kid", "--out", tmp_path / "out", "--quiet")
     for single in ("fid", "kid"):
         run("eval", "--data", tiny, "--metrics", single, "--out", tmp_path / single, "--quiet")
         assert f"{single} seen" in (tmp_path / single / "tables" / "sets.md").read_text()
