@@ -157,7 +157,7 @@ def opened(data: Path, quiet: bool = True, *, complete: bool = True) -> "Dataset
     dataset = open_dataset(data, complete=complete)
     if not quiet and find_place().first:
         pairs = ", ".join(f"{dataset.pairs(split)} {split}" for split in SPLITS if dataset.pairs(split))
-        click.echo(f"{data}: {pairs} pairs", err=True)
+        click.echo(f"{data}: {pairs} pairs")
     return dataset
 
 

@@ -102,21 +102,21 @@ def destylize(
     if bool(pictures) == bool(split):
         raise click.UsageError("name pictures, or a split of a data set with --split")
     shipped.find_run(run)
-    if pictures and not any(path.exists() or path == STREAM for path in pictures):
+    if split:
+        refuse_given(
+            "out", "crop", "faces", "paste", "compare", "bf16",
+            because="with --split, faces go into RUN/recovered as they are",
+        )
+        _destylize_split(run, split, data, condition, aligner, checkpoint, pick_device(device), quiet)
+        return
+    refuse_given("data", "condition", "aligner", because="they go with --split, and pictures are named")
+    if not any(path.exists() or path == STREAM for path in pictures):
         raise InputError(f"no such picture or folder: {', '.join(map(str, pictures))}")
 
     from ifrp_bench.ground.precision import has_bfloat16
     from ifrp_bench.recovery.pictures import Wishes
 
     device = pick_device(device)
-    if split:
-        refuse_given(
-            "out", "crop", "faces", "paste", "compare", "bf16",
-            because="with --split, faces go into RUN/recovered as they are",
-        )
-        _destylize_split(run, split, data, condition, aligner, checkpoint, device, quiet)
-        return
-    refuse_given("data", "condition", "aligner", because="they go with --split, and pictures are named")
     if bf16 and not has_bfloat16(device):
         click.echo(
             f"note: this {device} has no bfloat16 instructions; float32 is faster here and is taken", err=True

@@ -115,7 +115,7 @@ def test_eval_takes_weights_by_name_and_refuses_people_that_they_know(named, tin
     known = next(iter(people_of(open_dataset(tiny), "train"))).rpartition(" ")[2]
     lines = [line.replace(line.split(",")[3], known) if line.startswith("test") else line for line in lines]
     (turned / "manifest.csv").write_text("\n".join(lines) + "\n")
-    printed = run("eval", named, "--data", turned, "--metrics", "psnr", exit_code=1)
+    printed = run("eval", named, "--data", turned, "--metrics", "psnr", "--quiet", exit_code=1)
     assert "were trained on" in printed and len(printed.splitlines()) == 1
 
 

@@ -250,6 +250,6 @@ def test_a_checkpoint_of_another_network_is_one_line(trained, tmp_path):
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     info["config"]["network"] = "srn-4stn"
     (tmp_path / "run" / "run.json").write_text(json.dumps(info))
-    printed = run("destylize", tmp_path / "run", "x.png", exit_code=1)
+    printed = run("destylize", tmp_path / "run", tmp_path / "run" / "pictures", exit_code=1)
     assert "does not fit" in printed and len(printed.splitlines()) == 1
     assert NETWORKS[1] == "srn-4stn"
