@@ -21,14 +21,27 @@ from ifrp_bench.ground.launch import Place, find_place
 from tests.conftest import TINY, hashes, run
 
 LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
-# no locks, as on some network mounts; and nobody is waited for for minutes
+# no locks, as on some network mounts, and nobody waits for minutes; one process can die over its first shard,
+# and another can wait until that one has begun it
 IMPATIENT = """
-import errno, fcntl, sys
+import errno, fcntl, glob, os, sys, time
+from ifrp_bench.data import synth
 from ifrp_bench.ground import crew
+
 def none(*_):
     raise OSError(errno.ENOLCK, "No locks available")
+
+def dies(shard):
+    os.kill(os.getpid(), 9)
+
+def waits(shard, make=synth._make):
+    while not glob.glob(os.environ["BEGUN"]):
+        time.sleep(0.05)
+    return make(shard)
+
 fcntl.flock = none
 crew.BEAT_S, crew.SILENT_S = 0.5, 6.0
+synth._make = {"dies": dies, "waits": waits}.get(os.environ.get("HOW"), synth._make)
 from ifrp_bench.cli import main
 main()
 """
@@ -81,9 +94,9 @@ def test_torchrun_makes_the_bytes_of_one_process_and_a_killed_one_is_made_up_for
     assert files_of(out) == files_of(tiny)
 
 
-def start_as_srun(rank: int, world: int, out: Path) -> "subprocess.Popen[str]":
+def start_as_srun(rank: int, world: int, out: Path, **said: object) -> "subprocess.Popen[str]":
     """A process with what srun gives it."""
-    said = {"SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": world, "SLURM_LOCALID": rank, "SLURM_JOB_ID": 7}
+    said |= {"SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": world, "SLURM_LOCALID": rank, "SLURM_JOB_ID": 7}
     return subprocess.Popen(
         [
             sys.executable, "-c", IMPATIENT,
@@ -99,12 +112,11 @@ def test_srun_without_locks_a_dead_process_is_one_line_and_the_next_run_goes_on(
     says who is missing.
     """
     out = tmp_path / "data"
-    first, second = start_as_srun(0, 2, out), start_as_srun(1, 2, out)
-    while not list(out.glob(".crew/*/claims/train-00001.h5")) and second.poll() is None:
-        time.sleep(0.05)
-    second.kill()
-    _, errors = first.communicate(timeout=120)
+    begun = out / ".crew" / "*" / "claims" / "train-00001.h5"
+    first, second = start_as_srun(0, 2, out, HOW="waits", BEGUN=begun), start_as_srun(1, 2, out, HOW="dies")
+    _, errors = first.communicate(timeout=300)
     second.communicate()
+    assert second.returncode == -signal.SIGKILL
     lines = [line for line in errors.splitlines() if not line.startswith("note: ")]
     assert first.returncode == 1 and len(lines) == 1, errors
     assert "process 1 of 2 on" in lines[0] and "not been heard of" in lines[0]
@@ -113,7 +125,7 @@ def test_srun_without_locks_a_dead_process_is_one_line_and_the_next_run_goes_on(
 
     again = [start_as_srun(rank, 2, out) for rank in range(2)]
     for process in again:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert files_of(out) == files_of(tiny)
 
