@@ -2,20 +2,21 @@
 scored and embedded as all of them will be.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ifrp_bench.data.format import Dataset, Shard
+from ifrp_bench.ground.timing import median_seconds
 from ifrp_bench.ground.workers import default_workers
 from ifrp_bench.methods import Recoverer
 from ifrp_bench.metrics import Metric
 from ifrp_bench.nets.recogniser import Recogniser
 from ifrp_bench.recovery.trained import FACES_AT_ONCE, recover_shard
 from ifrp_bench.results.evaluate import picture_scores
+
+TIMED = 2   # calls of each, after one to warm up
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,18 @@ def rates(data: Dataset, metrics: Sequence[Metric], judges: Sequence[Recogniser]
     some = sample(data)
     real, faces = some.real[some.real_index], len(some.stylized)
     scorers = [metric.opened() for metric in metrics if metric.kind == "picture"]
+
+    def a_face(work: Callable[[], Any]) -> float:
+        return median_seconds(work, TIMED) / faces
+
     return Rates(
-        sum(_seconds(lambda: picture_scores(scorer, some.stylized, real)) for scorer in scorers) / faces,
-        sum(_seconds(lambda: judge.embed(some.stylized)) for judge in judges) / faces,
-        _seconds(some.upright) / faces,
+        sum(a_face(partial(picture_scores, scorer, some.stylized, real)) for scorer in scorers),
+        sum(a_face(partial(judge.embed, some.stylized)) for judge in judges),
+        a_face(some.upright),
     )
 
 
 def recovery_seconds(method: Recoverer, data: Dataset, device: str) -> float:
     """Seconds a face that a method takes to recover the faces of a split."""
     stylized = sample(data).stylized
-    return _seconds(lambda: recover_shard(method, stylized, device)) / len(stylized)
-
-
-def _seconds(work: Callable[[], Any], times: int = 2) -> float:
-    """The quickest of a few after one to warm up: others on the machine come and go."""
-    taken = []
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return float(np.min(taken[1:]))
+    return median_seconds(lambda: recover_shard(method, stylized, device), TIMED) / len(stylized)

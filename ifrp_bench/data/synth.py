@@ -89,14 +89,9 @@ def synthesize(
         # a bank of one's own belongs to the data set: it is what its pairs are made again with
         if place.first and style_pictures and not (out / OPEN / "card.toml").is_file():
             make_bank(style_pictures, files, out / OPEN)
-        chosen = pick_styles(recipe.styles, styles, out / OPEN)
         # who is in it, what is there already, what is left
-        recipe = _as_begun(recipe, out, device)
-        source = open_faces(
-            recipe, faces,
-            landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
-        )
-        plan = make_plan(recipe, source)
+        chosen = pick_styles(recipe.styles, styles, out / OPEN)
+        source, plan = _planned(recipe, out, faces, landmarks, workers, device, quiet)
         info = _begin(out, plan, source, chosen, faces, device, first=place.first)
         crew.say(MAKING)
         # of a whole data set every shard is looked at, of one that is begun each process looks at its own
@@ -222,12 +217,7 @@ def forecast(
     Raises InputError where another data set is in the way.
     """
     chosen = pick_styles(recipe.styles, styles, out / OPEN)
-    recipe = _as_begun(recipe, out, device)
-    source = open_faces(
-        recipe, faces,
-        landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
-    )
-    plan = make_plan(recipe, source)
+    source, plan = _planned(recipe, out, faces, landmarks, workers, device, quiet)
     there: dict[str, Any] = {}
     if (out / "dataset.json").exists():
         old = open_dataset(out, complete=False).info
@@ -240,11 +230,24 @@ def forecast(
     batch_size = batch_size or BATCH_SIZES[device]
 
     def maker() -> PairMaker:
-        stylizer = Stylizer(chosen, precision=recipe.precision, device=device, batch_size=batch_size)
+        stylizer = Stylizer(chosen, precision=plan.recipe.precision, device=device, batch_size=batch_size)
         return PairMaker(plan.recipe, source, stylizer)
 
     makers = [maker() for _ in range(max(1, workers) if device == "cpu" else 1)]
     return Forecast(plan, todo, _time_shards(todo, makers, TIMED_FACES[device]))
+
+
+def _planned(
+    recipe: Recipe, out: Path, faces: Path | None, landmarks: Path | None, workers: int, device: str,
+    quiet: bool,
+) -> tuple[Faces, Plan]:
+    """The real faces, and which of them go where, as it was begun in ``out``."""
+    recipe = _as_begun(recipe, out, device)
+    source = open_faces(
+        recipe, faces,
+        landmarks=landmarks or out / "landmarks.csv", workers=workers, device=device, quiet=quiet,
+    )
+    return source, make_plan(recipe, source)
 
 
 def _time_shards(shards: Sequence[PlannedShard], makers: list[PairMaker], faces: int) -> float:

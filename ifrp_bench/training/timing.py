@@ -1,18 +1,17 @@
 """How long a training takes on this machine, from a few of its very steps."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.precision import autocast
+from ifrp_bench.ground.timing import median_seconds
 from ifrp_bench.methods import Growing, Setup, Stage
 from ifrp_bench.training.batches import steps_per_epoch
 from ifrp_bench.training.resolve import Job
@@ -67,21 +66,10 @@ def time_training(job: Job, data: Dataset, device: str, timed: int = 2) -> Timin
     stages: Sequence[Stage] = declared.stages(job.config, steps) if declared.stages else whole
     a_step = a_validation = 0.0
     for stage in stages:
-        a_step += stage.share * _median_seconds(partial(step_at, stage), timed)
+        a_step += stage.share * median_seconds(partial(step_at, stage), timed)
         with autocast(device):
-            a_validation += stage.share * _median_seconds(validate, 1)
+            a_validation += stage.share * median_seconds(validate, 1)
 
     # averaged weights are validated beside the plain ones
     rows = min(len(split), VALIDATION_ROWS) * (2 if loop.ema else 1)
     return Timing(a_step, a_validation * rows / loop.batch_size, steps, loop.validations)
-
-
-def _median_seconds(function: Callable[[], Any], timed: int) -> float:
-    """Of ``timed`` calls after one to warm up."""
-    # the first call warms up: allocations, kernels chosen, compiled graphs
-    taken = []
-    for _ in range(timed + 1):
-        started = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:]))

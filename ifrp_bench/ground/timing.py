@@ -1,0 +1,16 @@
+"""How long a piece of work takes on this machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def median_seconds(function: Callable[[], Any], timed: int) -> float:
+    """Of ``timed`` calls after one to warm up: allocations, kernels chosen, compiled graphs."""
+    taken = []
+    for _ in range(timed + 1):
+        started = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])
