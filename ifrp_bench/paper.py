@@ -22,6 +22,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
+from ifrp_bench.metrics import Metric
 from ifrp_bench.nets.recogniser import Recogniser, best_installed, open_recogniser
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.alignment import alignment_errors
@@ -69,6 +70,16 @@ class Evaluation:
     styles: Path | None = None
     device: str = "cpu"
     quiet: bool = False
+
+    @property
+    def named(self) -> dict[str, Metric]:
+        """What is computed, by name."""
+        return named_metrics(parts.default_metrics() if self.metrics is None else self.metrics)
+
+    def judges(self, device: str) -> list[Recogniser]:
+        """Its recognisers, where a metric needs one."""
+        names = self.recognisers if needs_recogniser(self.named) else ()
+        return [open_recogniser(name, device) for name in names]
 
 
 @dataclass(frozen=True)
@@ -123,18 +134,15 @@ class Paper:
 
 @dataclass(frozen=True)
 class Planned:
-    """A method's run to be: how many seconds its training will take (0 if there is none to come), and how
-    many the recovery of a face.
-    """
+    """A method's run to be, and how many seconds its training will take (0 if there is none to come)."""
 
     job: Job
-    seconds: float
-    a_face: float
+    seconds: float = 0.0
 
 
 def plan(paper: Paper, say: Say) -> list[Planned]:
     """What is to be trained, and for how long: from a few steps of each method timed here, said method by
-    method; a few faces are recovered too, for ``evaluation_seconds``.
+    method.
 
     A run that is begun keeps its length. Raises InputError for a method or a preset that does not exist
     before anything is timed.
@@ -145,8 +153,7 @@ def plan(paper: Paper, say: Say) -> list[Planned]:
 
 def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
     """Of a method that optimises each face: the budget is for the test faces under one condition."""
-    timed = job.with_steps(TIMED_STEPS)
-    a_step = time_faces(job.part, timed.config, paper.data, paper.device) / TIMED_STEPS
+    a_step = _seconds_a_step(job, paper.data, paper.device)
     faces = paper.data.pairs("test")
     if paper.minutes:
         begun = _begun_with(paper.root(job.name), "config", job.part.method.steps_setting)
@@ -157,16 +164,19 @@ def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
         f"{job.name}: not trained; {length}, about {seconds * faces / 60:.1f} minutes of the evaluation under"
         " each condition"
     )
-    return Planned(job, 0.0, seconds)
+    return Planned(job)
+
+
+def _seconds_a_step(job: Job, data: Dataset, device: str) -> float:
+    """Of a face, by a method that optimises each."""
+    return time_faces(job.part, job.with_steps(TIMED_STEPS).config, data, device) / TIMED_STEPS
 
 
 def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
     root = paper.root(job.name)
-    used = job.part.declared.build(job.config, Setup(paper.device, trains=False))
-    a_face = recovery_seconds(used, paper.data, paper.device)
     if paper.finished(job.name):
         say(f"{job.name}: finished")
-        return Planned(job, 0.0, a_face)
+        return Planned(job)
     if paper.minutes:
         job = replace(job, loop=replace(job.trained, validations=BUDGET_VALIDATIONS))
     timing = time_training(job, paper.data, paper.device)
@@ -175,7 +185,7 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
         job, timing = job.with_steps(steps), replace(timing, steps=steps)
     minutes = timing.seconds / 60
     say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
-    return Planned(job, timing.seconds, a_face)
+    return Planned(job, timing.seconds)
 
 
 def _begun_with(root: Path, section: str, key: str) -> int | None:
@@ -201,13 +211,10 @@ def evaluation_seconds(wanted: Evaluation, planned: Sequence[Planned]) -> float:
     """How long the evaluation of these runs will take where nothing is kept from an earlier one: from a few
     faces recovered and scored here. Curves are not counted.
     """
-    metrics = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
-    named = wanted.recognisers if needs_recogniser(metrics) else ()
-    found = rates(
-        wanted.data, list(metrics.values()), [open_recogniser(name, wanted.device) for name in named]
-    )
-    recoveries = [run.a_face for run in planned if not run.job.part.aligns]
-    aligning = max((run.a_face for run in planned if run.job.part.aligns), default=0.0)
+    found = rates(wanted.data, list(wanted.named.values()), wanted.judges(wanted.device))
+    times = [(run.job.part.aligns, _seconds_a_face(run.job, wanted.data, wanted.device)) for run in planned]
+    recoveries = [a_face for aligns, a_face in times if not aligns]
+    aligning = max((a_face for aligns, a_face in times if aligns), default=0.0)
     seconds = 0.0
     for data in filter(None, (wanted.data, wanted.sketches)):
         counts = data.info["counts"]["test"]
@@ -216,6 +223,14 @@ def evaluation_seconds(wanted: Evaluation, planned: Sequence[Planned]) -> float:
             counts["pairs"], counts["faces"], recoveries, wanted.conditions, aligning, fixed
         )
     return seconds
+
+
+def _seconds_a_face(job: Job, data: Dataset, device: str) -> float:
+    """Of recovery, by a method with the weights that it begins with: it takes as long with others."""
+    if job.loop is None:
+        return job.steps_a_face * _seconds_a_step(job, data, device)
+    method = job.part.declared.build(job.config, Setup(device, trains=False))
+    return recovery_seconds(method, data, device)
 
 
 def find_aligner(runs: Path) -> Path:
@@ -232,10 +247,8 @@ def evaluate_all(wanted: Evaluation) -> list[Path]:
     Returns their paths (none in the second and later of several processes).
     """
     processes = Processes(wanted.device)
-    metrics = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
     wanted, _ = pick_recognisers(wanted)
-    named = wanted.recognisers if needs_recogniser(metrics) else ()
-    judges = [open_recogniser(name, processes.device) for name in named]
+    metrics, judges = wanted.named, wanted.judges(processes.device)
     check_recognisers(metrics, judges)
     runs = [find_run(root) for root in wanted.runs]
     shipped = [wanted.aligner] if isinstance(wanted.aligner, Shipped) else []
@@ -267,8 +280,7 @@ def pick_recognisers(wanted: Evaluation) -> tuple[Evaluation, str]:
     """The evaluation with the best recogniser at hand for its faces, where none is named and one is needed;
     and what its user must know of that.
     """
-    named = named_metrics(parts.default_metrics() if wanted.metrics is None else wanted.metrics)
-    if wanted.recognisers or not needs_recogniser(named):
+    if wanted.recognisers or not needs_recogniser(wanted.named):
         return wanted, ""
     rendered = _is_rendered(wanted.data)
     name = best_installed(rendered=rendered)

@@ -313,10 +313,11 @@ def paper(
         device=device,
         quiet=quiet,
     ))
-    scoring = evaluation_seconds(evaluation, [run for runs in planned for run in runs]) / 60
-    click.echo(f"{said}; then about {scoring:.0f} minutes of evaluation")
-    if dry_run:
+    if dry_run:   # it takes minutes to find out: whoever wants to train is not to wait for it
+        scoring = evaluation_seconds(evaluation, [run for runs in planned for run in runs]) / 60
+        click.echo(f"{said}; then about {scoring:.0f} minutes of evaluation")
         return
+    click.echo(f"{said}; the evaluation comes after it")
 
     folders = [folder for paper, runs in zip(trainings, planned) for folder in train_all(paper, runs)]
     aligner = open_run(wanted.root(aligners[0])) if aligners else None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.ground.images import SUFFIXES
+from ifrp_bench.sources.folder import list_photographs
 
 PROTOCOL = 694   # of CUFSF's 1,194 people are tested, 500 trained on (Zhang, Wang and Tang 2011)
 _PHOTOGRAPHS = re.compile("photo", re.IGNORECASE)
@@ -52,17 +52,13 @@ def _siblings(root: Path) -> Iterator[tuple[Path, Path]]:
     """Folders of photographs and their sketches', at most two levels down."""
     for pattern in ("*/", "*/*/", "*/*/*/"):
         for folder in root.glob(pattern):
-            if not _PHOTOGRAPHS.search(folder.name) or not any(_pictures(folder)):
+            if not _PHOTOGRAPHS.search(folder.name) or not list_photographs(folder):
                 continue
             for word in ("sketch", "Sketch"):
                 name = _PHOTOGRAPHS.sub(word, folder.name)
                 for place in (name, name.replace("ketchs", "ketches")):
                     if (folder.parent / place).is_dir():
                         yield folder, folder.parent / place
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def stem_of(stem: str) -> str:
@@ -81,7 +77,8 @@ def drawn(photographs: Path, people: int) -> list[str]:
 
     Raises InputError where there are fewer.
     """
-    there = sorted({person_of(path.stem) for path in _pictures(photographs)}, key=_place)
+    stems = (Path(file).with_suffix("").as_posix() for file in list_photographs(photographs))
+    there = sorted(set(map(person_of, stems)), key=_place)
     if len(there) < people:
         raise InputError(f"{photographs}: {len(there)} people, {people} asked for; lower --people")
     return there[:people]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def median_seconds(function: Callable[[], Any], timed: int) -> float:
-    """Of ``timed`` calls after one to warm up: allocations, kernels chosen, compiled graphs."""
+def median_seconds(function: Callable[[], Any], timed: int, warm: int = 1) -> float:
+    """Of ``timed`` calls after ``warm`` others: allocations, kernels chosen, compiled graphs."""
     taken = []
-    for _ in range(timed + 1):
+    for _ in range(timed + warm):
         started = time.perf_counter()
         function()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken[1:])
+    return statistics.median(taken[warm:])

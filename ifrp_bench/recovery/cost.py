@@ -1,7 +1,5 @@
 """What a trained method costs to use: parameters, operations and time of one face."""
 
-import statistics
-import time
 from typing import Any
 
 import numpy as np
@@ -9,6 +7,7 @@ import torch
 
 from ifrp_bench.data.runs import Run
 from ifrp_bench.ground.provenance import fingerprint
+from ifrp_bench.ground.timing import median_seconds
 from ifrp_bench.nets.recogniser import probe_face
 from ifrp_bench.recovery.trained import load_trained, recover
 
@@ -24,15 +23,12 @@ def cost_of(run: Run, device: str = "cpu") -> dict[str, Any]:
     if trained is None or network is None:
         return dict.fromkeys(("parameters", "operations", "latency_ms", "latency_machine"))
     face = probe_face()
-    seconds = []
-    for _ in range(TIMES + 2):   # the first ones find caches empty
-        started = time.perf_counter()
-        recover(trained.method, face, device=device)
-        seconds.append(time.perf_counter() - started)
+    method = trained.method
+    seconds = median_seconds(lambda: recover(method, face, device=device), TIMES, warm=2)
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "operations": _operations(trained.method, face, device),
-        "latency_ms": round(1000 * statistics.median(seconds[2:]), 2),
+        "operations": _operations(method, face, device),
+        "latency_ms": round(1000 * seconds, 2),
         "latency_machine": fingerprint(device),
     }
 

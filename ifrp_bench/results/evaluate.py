@@ -32,7 +32,7 @@ from ifrp_bench.ground.provenance import versions
 from ifrp_bench.ground.workers import on_threads
 from ifrp_bench.metrics import JUDGED_BY, Columns, Embedded, Metric, Scorer
 from ifrp_bench.nets.recogniser import Recogniser, probe_face
-from ifrp_bench.results.statistics import PROTOCOLS
+from ifrp_bench.results.statistics import GROUPS
 
 PROTOCOL = "ifrp-1"   # of every metric here; a change that moves a number changes it
 FACES_AT_ONCE = 64   # that a thread scores at a time
@@ -341,7 +341,7 @@ class _Scoring:
             real = [self._features(scorer, self.gallery.of_shard(name)) for name in self.gallery.shards]
             features.append((scorer, np.concatenate(made), np.concatenate(real)))
 
-        for group, of_group in PROTOCOLS.items():
+        for group, of_group in GROUPS.items():
             rows = of_group(self.gallery.frame).to_numpy()
             if not rows.any():
                 continue

@@ -78,7 +78,7 @@ def _unseen(frame: pd.DataFrame) -> pd.Series:
 
 # Groups of test rows. Open styles, one for each face, are neither: no style of the test was trained on, even
 # where others of the same bank were
-PROTOCOLS: dict[str, Rows] = {"seen": _seen, "unseen": _unseen, "open": of_style(OPEN)}
+GROUPS: dict[str, Rows] = {"seen": _seen, "unseen": _unseen, "open": of_style(OPEN)}
 
 
 def summarize(

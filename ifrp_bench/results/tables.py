@@ -20,7 +20,7 @@ from ifrp_bench.metrics import Column, Metric
 from ifrp_bench.results.judges import agreement, first_judge, further_judges
 from ifrp_bench.results.printing import latex, markdown, printed
 from ifrp_bench.results.spread import curve_points, left_out_table, read_rows, seeds_table
-from ifrp_bench.results.statistics import PROTOCOLS, TableColumn, everything, of_style, summarize
+from ifrp_bench.results.statistics import GROUPS, TableColumn, everything, of_style, summarize
 
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
 PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
@@ -50,9 +50,9 @@ ALIGNMENT = (   # columns of ``alignment.csv``
 )
 
 
-def _by_protocol(columns: Iterable[Column]) -> list[TableColumn]:
+def _by_group(columns: Iterable[Column]) -> list[TableColumn]:
     """Each column over seen and over unseen styles, and over open ones where they are tested."""
-    return [TableColumn.of(column, name, rows) for column in columns for name, rows in PROTOCOLS.items()]
+    return [TableColumn.of(column, name, rows) for column in columns for name, rows in GROUPS.items()]
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _tables(
         """Columns seen, unseen, open and, from a data set of their own, sketches of each score."""
         found = []
         for column in columns:
-            found.append(summarize(frame, _by_protocol([column]), reported=reported))
+            found.append(summarize(frame, _by_group([column]), reported=reported))
             if other is not None:
                 drawn = TableColumn.of(column, "sketches", everything)
                 found.append(summarize(other, [drawn], reported=reported))
@@ -306,7 +306,7 @@ def _tables(
         ]
         tables["consistency"] = [summarize(consistency, of_blocks)]
     for name in declared.tables():
-        tables[name] = [summarize(scores, _by_protocol(declared.of_faces(table=name)))]
+        tables[name] = [summarize(scores, _by_group(declared.of_faces(table=name)))]
 
     joined = {name: _joined(frames) for name, frames in tables.items()}
     return {name: table for name, table in joined.items() if not table.empty}
@@ -322,7 +322,7 @@ def _alignment_table(folder: Path) -> Tables:
     path = folder / "alignment.csv"
     if not path.is_file():
         return {}
-    return {"aligner": summarize(read_rows(path), _by_protocol(ALIGNMENT))}
+    return {"aligner": summarize(read_rows(path), _by_group(ALIGNMENT))}
 
 
 def _sets_table(declared: _Metrics, folder: Path) -> Tables:

@@ -236,15 +236,14 @@ class _Training:
                 self._validate(bar)
 
             # keep it
-            stops = self.processes.agree(stopping.asked is not None)
             late = time.monotonic() - saved > self.loop.checkpoint_seconds
-            if last or self.processes.agree(late or stops):
+            if last or self.processes.agree(late or stopping.asked is not None):
                 self._check_finite(bad_step)
                 self._save("last")
                 saved = time.monotonic()
-            if stops and not last:
-                bar.close()
-                stopping.stop()
+                if not last and self.processes.agree(stopping.asked is not None):
+                    bar.close()
+                    stopping.stop()
         bar.close()
         if self.events:
             self.events.close()

@@ -7,7 +7,6 @@ with the same ones.
 """
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,6 +31,7 @@ from ifrp_bench.ground.precision import fast_precision
 from ifrp_bench.ground.warp import (
     FACE_PX, FRAME_PX, TIERS, WINDOW_PX, draw_misalignments, frame_similarities, window_to_frame,
 )
+from ifrp_bench.ground.workers import default_workers
 from ifrp_bench.methods import Pairs
 from ifrp_bench.training.batches import Batches
 
@@ -182,6 +182,6 @@ def _frames(data: Dataset, faces: Path | None, device: str, quiet: bool) -> Tens
         plan, source = source_of(data, faces, device=device, quiet=quiet)
     except InputError as error:
         raise InputError(f"{error} (redraw makes SFs anew of them; redraw=0 needs none)") from None
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    with ThreadPoolExecutor(default_workers() or 1) as threads:
         frames = source.read_many(plan.faces("train"), threads.map)
     return torch.from_numpy(frames).to(device)
