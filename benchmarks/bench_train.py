@@ -30,6 +30,7 @@ from ifrp_bench.ground.provenance import fingerprint
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp.fast import Destylizer, FastSRN
 from ifrp_bench.methods.ifrp.method import IFRP, Config
+from ifrp_bench.nets import winograd
 from ifrp_bench.training.batches import Batches
 
 ROUNDS, STEPS = 2, 4   # turns of each variant, steps in a turn after one to warm up
@@ -65,6 +66,7 @@ def steps(variant: str, data: Path, batch_size: int, seed: int, device: str) -> 
     batches = Batches(load_split(open_dataset(data), "train", device), batch_size, 0)
     config = Config(gate=False, warm_up=False, optimizer="adam", identity_weight=0.01)
     if variant == "plain":
+        winograd.pays = lambda *_: False
         method = IFRP(config, PlainSetup(device, 1000, seed))
         method.call_grown = lambda *arguments: plain_forward(method.grown, *arguments)
     else:

@@ -16,7 +16,7 @@ from ifrp_bench.ground.settings import Count, Decay, NotNegative, Positive, Size
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, reported, to_unit
 from ifrp_bench.nets.patchgan import PatchGAN, least_squares, linear_decay, normal_weights
-from ifrp_bench.nets.transformer import reflect_pad
+from ifrp_bench.nets.transformer import ReflectConv
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Padded(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int, *, relu: bool = True) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(inputs, outputs, size), nn.InstanceNorm2d(outputs)
+        self.conv, self.norm = ReflectConv(inputs, outputs, size), nn.InstanceNorm2d(outputs)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(reflect_pad(x, self.conv.kernel_size[0] // 2)))
+        x = self.norm(self.conv(x))
         return F.relu(x) if self.relu else x
 
 
@@ -88,11 +88,11 @@ class Generator(nn.Module):
             *between(nn.ConvTranspose2d(4 * w, 2 * w, 3, 2, 1, output_padding=1), 2 * w),
             *between(nn.ConvTranspose2d(2 * w, w, 3, 2, 1, output_padding=1), w),
         )
-        self.last = nn.Conv2d(w, 3, 7)
+        self.last = ReflectConv(w, 3, 7)
         self.apply(partial(normal_weights, spread=0.02))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return torch.tanh(self.last(reflect_pad(self.body(pictures), 3)).float())
+        return torch.tanh(self.last(self.body(pictures)).float())
 
 
 class ImagePool:

@@ -15,6 +15,7 @@ from ifrp_bench.ground.settings import Decay, NotNegative, Positive
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, adam, reported, to_unit
 from ifrp_bench.nets.patchgan import hinge
 from ifrp_bench.nets.vgg import Features, is_whole, open_features
+from ifrp_bench.nets.winograd import Conv2d
 
 NOTE = (
     "encoder at the deepest VGG layer up to relu4_1 that the features at hand have: "
@@ -55,7 +56,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = 64 * 2 ** doublings   # 512 from relu4_1, 256 from relu3_1
         # one convolution at the features' own size
-        layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers: list[nn.Module] = [Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
 
         # doublings but for the last, which gives the colours
         for _ in range(doublings - 1):

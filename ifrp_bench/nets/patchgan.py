@@ -7,6 +7,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.nets.winograd import Conv2d
+
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2
 
@@ -24,7 +26,7 @@ class PatchGAN(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(inputs, WIDTHS[0], 4, 2, 1), nn.LeakyReLU(SLOPE)]
         for before, width in zip(WIDTHS, WIDTHS[1:]):
             layers += [
-                nn.Conv2d(before, width, 4, 1 if width == WIDTHS[-1] else 2, 1, bias=instance),
+                Conv2d(before, width, 4, 1 if width == WIDTHS[-1] else 2, 1, bias=instance),
                 norm(width),
                 nn.LeakyReLU(SLOPE),
             ]

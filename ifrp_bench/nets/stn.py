@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifrp_bench.ground.warp import WINDOW_PX
+from ifrp_bench.nets.winograd import Conv2d
 
 # by the feature map that the STN stands on, (channels, size px): outputs of the convolutions that a pool
 # follows; one more gives 20
@@ -36,7 +37,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         widths = (channels, *convs)
         self.convs = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in zip(widths, widths[1:])
+            Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in zip(widths, widths[1:])
         )
         self.last = nn.Conv2d(widths[-1], LAST, 3)
         self.hidden = nn.Linear(LAST * 4, LAST)

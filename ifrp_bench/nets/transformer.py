@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.upsampled import four_kernels, interleaved_parts
+from ifrp_bench.nets.winograd import Conv2d, convolve
 
 # of the last convolution around mid-grey: a standard deviation of 1 is about that of a photograph
 OUTPUT_GAIN = 0.25
@@ -82,12 +83,12 @@ def _fold_columns(gradient: Tensor, size: int) -> Tensor:
     return folded
 
 
-class ReflectConv(nn.Conv2d):
+class ReflectConv(Conv2d):
     """A convolution of odd size with reflection padding that keeps the picture's size (halves it at stride
     2).
 
-    A 9x9 is computed on 2x2 blocks of pixels: it has three channels on one side, which fill three lanes of a
-    vector.
+    A 7x7 or 9x9 is computed on 2x2 blocks of pixels: it has three channels on one side, which fill three
+    lanes of a vector.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
@@ -98,7 +99,7 @@ class ReflectConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         x = reflect_pad(x, self.kernel_size[0] // 2)
-        if self.kernel_size[0] < 9:
+        if self.kernel_size[0] < 7:
             return super().forward(x)
         assert self.bias is not None and self.stride[0] == 1
         blocks = F.conv2d(F.pixel_unshuffle(x, 2), block_kernel(self.weight), self.bias.repeat_interleave(4))
@@ -106,7 +107,8 @@ class ReflectConv(nn.Conv2d):
 
     def plain(self, x: Tensor) -> Tensor:
         """The definition, which ``forward`` equals up to rounding."""
-        return super().forward(F.pad(x, (self.kernel_size[0] // 2,) * 4, mode="reflect"))
+        padded = F.pad(x, (self.kernel_size[0] // 2,) * 4, mode="reflect")
+        return F.conv2d(padded, self.weight, self.bias, self.stride)
 
     def upsampled(self, x: Tensor) -> Tensor:
         """Of ``x`` doubled in size (nearest), as four 2x2 before the doubling.
@@ -115,7 +117,7 @@ class ReflectConv(nn.Conv2d):
         """
         assert self.bias is not None and self.kernel_size[0] == 3
         return interleaved_parts(
-            F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), four_kernels(self.weight), self.bias.repeat(4))
+            convolve(F.pad(x, (1,) * 4, mode="replicate"), four_kernels(self.weight), self.bias.repeat(4))
         )
 
 

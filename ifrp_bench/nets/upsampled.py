@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.nets.winograd import convolve
+
 
 class RewrittenConv(nn.Conv2d):
     """A convolution that keeps the size, learned and stored as the plain
@@ -52,7 +54,7 @@ class UpsampledConv(RewrittenConv):
         (N, 4 * D, H, W): ``interleave`` gives the picture.
         """
         assert self.kernel_size[0] == 5
-        return F.conv2d(x, *self.kernels(), padding=1)
+        return convolve(x, *self.kernels(), padding=1)
 
     def rewritten(self) -> tuple[Tensor, Tensor]:
         """Weight (4 * D, C, m, m), m = 3 for a 5x5 and 2 for a 3x3, and
@@ -63,7 +65,7 @@ class UpsampledConv(RewrittenConv):
 
     def _interleaved(self, x: Tensor) -> Tensor:
         """The four 2x2 of a 3x3, as one convolution."""
-        return interleaved_parts(F.conv2d(x, *self.kernels(), padding=1))
+        return interleaved_parts(convolve(x, *self.kernels(), padding=1))
 
 
 def four_kernels(kernel: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of
 from ifrp_bench.ground.weights import fetched_weights, load_state
 from ifrp_bench.nets.transformer import reflect_pad
+from ifrp_bench.nets.winograd import Conv2d
 
 # convolutions a block: VGG-16 and VGG-19 differ in blocks 3 to 5
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -143,7 +144,7 @@ def _ordered(state: dict[str, Tensor], prefix: str) -> list[tuple[Tensor, Tensor
 
 def _conv(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
     outputs, inputs, size, _ = weight.shape
-    conv = channels_last(nn.Conv2d(inputs, outputs, size, padding=padding))
+    conv = channels_last(Conv2d(inputs, outputs, size, padding=padding))
     conv.weight.data.copy_(weight)
     assert conv.bias is not None
     conv.bias.data.copy_(bias)

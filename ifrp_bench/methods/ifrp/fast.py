@@ -20,6 +20,7 @@ from ifrp_bench.methods.ifrp.network import SLOPE, SRN, Decode, Encode
 from ifrp_bench.nets.blocks import block_kernel
 from ifrp_bench.nets.stn import SpatialTransformer
 from ifrp_bench.nets.upsampled import RewrittenConv, UpsampledConv, interleave, pixels_first
+from ifrp_bench.nets.winograd import Conv2d
 
 
 class FastEncode(Encode):
@@ -42,7 +43,7 @@ class FastDecode(Decode):
         return (
             UpsampledConv(inputs, outputs, size)
             if doubles
-            else nn.Conv2d(inputs, outputs, size, padding=size // 2)
+            else Conv2d(inputs, outputs, size, padding=size // 2)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifrp_bench.nets.stn import LOCALISATION, SpatialTransformer, matrices, transform
+from ifrp_bench.nets.winograd import Conv2d
 
 SLOPE = 0.2   # of LeakyReLU, in SRN's encoder and DN [release]
 # channels, kernel of e1..e6; a 2x2 max-pool after each
@@ -42,7 +43,7 @@ class Encode(nn.Module):
         self, inputs: int, outputs: int, size: int, stn: SpatialTransformer | None, *, pools: bool = True
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+        self.conv = Conv2d(inputs, outputs, size, padding=size // 2)
         self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.stn, self.pools = stn, pools
 
@@ -74,7 +75,7 @@ class Decode(nn.Module):
         """The layer's convolution; ``doubles`` says that nothing
         stands between it and the doubling before it.
         """
-        return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+        return Conv2d(inputs, outputs, size, padding=size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.doubles:
@@ -169,7 +170,7 @@ class DN(nn.Module):
         super().__init__()
         table = ((3, 32, 5), (32, 64, 5), (64, 128, 5), (128, 96, 3))   # inputs, outputs, kernel
         self.convs = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, size, padding=size // 2) for inputs, outputs, size in table
+            Conv2d(inputs, outputs, size, padding=size // 2) for inputs, outputs, size in table
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs, _ in table)
         self.hidden = nn.Linear(96 * 8 * 8, 1024)
