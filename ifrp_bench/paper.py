@@ -421,7 +421,8 @@ def _entries(
             headline = _headline(part.method.headline, wanted)
             folder = recover_split(run, task)
             yield Entry(
-                name_of(run), run.root.name, condition, folder, condition == headline, _note(run, part)
+                name_of(run), run.root.name, condition, folder, condition == headline, _note(run, part),
+                run.styles_trained(),
             )
 
     # faces that other systems recovered

@@ -105,11 +105,10 @@ def _run_of(entry: Mapping[str, Any]) -> Run | None:
 
 def _trained_on(run: Run | None, data: Dataset, entry: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The styles that a run was trained on; none for a method that is not trained."""
-    if isinstance(run, Shipped):
-        extra = str(run.info["loop"].get("redraw_styles", ""))
-        return tuple(extra.split(",")) if extra else tuple(run.info["data"]["recipe"]["train_styles"])
     if run is not None:
-        return data.seen if run.info["data_sha256"] == data.sha256 else None
+        found = run.styles_trained()
+        of_data = data.seen if run.info.get("data_sha256") == data.sha256 else None   # of an earlier version
+        return of_data if found is None else tuple(found)
     return () if entry["condition"] != GIVEN else None
 
 

@@ -143,6 +143,11 @@ def inception_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture()
 def pixels(tmp_path: Path) -> Path:
     """A recogniser whose embedding is its input: what it was shown can be read off."""
+    return write_pixels(tmp_path)
+
+
+def write_pixels(folder: Path) -> Path:
+    """The recogniser ``pixels`` and its card in a folder."""
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
     graph = helper.make_graph(
@@ -157,7 +162,7 @@ def pixels(tmp_path: Path) -> Path:
     )
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
-        str(tmp_path / "pixels.onnx"),
+        str(folder / "pixels.onnx"),
     )
-    (tmp_path / "pixels.json").write_text(json.dumps(CARD))
-    return tmp_path / "pixels.onnx"
+    (folder / "pixels.json").write_text(json.dumps(CARD))
+    return folder / "pixels.onnx"

@@ -47,6 +47,14 @@ def facts(folder: Path = FOLDER) -> dict[str, Any]:
         raise InputError(f"{path}: not readable: {error}; {mend}") from None
 
 
+def pictures_of(style: str, bank: Path = FOLDER) -> int:
+    """How many pictures a style stands for: ``open`` for those of a bank's folder (where there is none, of
+    the shipped one), any other for one.
+    """
+    card = facts(bank) or facts()
+    return int(card["bank"]["pictures"]) if style == OPEN else 1
+
+
 def open_bank(folder: Path = FOLDER) -> "Tensor":
     """What is known of a bank's styles, (n, K) float32.
 

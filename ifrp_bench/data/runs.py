@@ -105,6 +105,14 @@ class Run:
         state = self._facts(name)["state"]
         return int(state["step"]), int(state["steps"])
 
+    def styles_trained(self) -> dict[str, int] | None:
+        """The styles that its training saw, each with the number of pictures it stands for: ``open`` for
+        those of its bank, any other for one.
+
+        None for a run of an earlier version, which does not say.
+        """
+        return self.info.get("training_styles")
+
     def finished(self) -> bool:
         """Whether a training has reached its last step."""
         if not self.has("last"):

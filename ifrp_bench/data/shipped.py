@@ -20,6 +20,7 @@ import numpy as np
 
 from ifrp_bench.data.exchange import SOURCE as PAIRS
 from ifrp_bench.data.format import Dataset, read_manifest
+from ifrp_bench.data.open_styles import pictures_of
 from ifrp_bench.data.runs import Run, RunError, fit, open_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import PACKAGE
@@ -54,6 +55,12 @@ class Shipped(Run):
         """The last step of a finished training."""
         steps = int(self.info["training"]["steps"])
         return steps, steps
+
+    def styles_trained(self) -> dict[str, int]:
+        """As their card says; ``open`` stands for the pictures of the bank that comes along."""
+        dealt = str(self.info["loop"].get("redraw_styles", ""))
+        names = [*self.info["data"]["recipe"]["train_styles"], *filter(None, dealt.split(","))]
+        return {name: pictures_of(name) for name in names}
 
     def load(self, name: str) -> dict[str, Any]:
         """The recovering network's weights in float32; what training needs besides is not shipped."""

@@ -48,7 +48,8 @@ class Entry:
     the split's names.
 
     ``headline`` says that this is the condition under which the method stands in a paper's table; ``note``
-    what a reader must know.
+    what a reader must know; ``trained_on`` the styles of its training, each with its number of pictures
+    (None: not known).
     """
 
     method: str
@@ -57,6 +58,7 @@ class Entry:
     folder: Path
     headline: bool = True
     note: str = ""
+    trained_on: dict[str, int] | None = None
 
     @property
     def key(self) -> dict[str, str]:
@@ -161,7 +163,12 @@ def evaluate(
         for name, frame in scored.frames.items():
             headline = {} if name == "sets" else {"headline": entry.headline}
             tables[name].append(frame.assign(**entry.key, split=split, **headline, **facts))
-        about = {"headline": entry.headline, "note": entry.note, "recovered": str(entry.folder.resolve())}
+        about = {
+            "headline": entry.headline,
+            "note": entry.note,
+            "recovered": str(entry.folder.resolve()),
+            "trained_on": entry.trained_on,
+        }
         described.append({**entry.key, "split": split, **about, **scored.facts})
 
     joined = {name: pd.concat(frames, ignore_index=True) for name, frames in tables.items() if frames}

@@ -27,7 +27,7 @@ from ifrp_bench.ground.warp import WINDOW_PX
 from ifrp_bench.metrics import JUDGED_BY
 from ifrp_bench.results.judges import HIT, agreement, first_judge, further_judges, opposed
 from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
-from ifrp_bench.results.spread import curve_points, read_rows
+from ifrp_bench.results.spread import curve_points, read_rows, training_style_points
 from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_results, read_scores, tables_of
 
 SHOWN = 3   # worst, median and best faces of a style, each
@@ -119,7 +119,7 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
         provenance=_provenance(facts, scores, of_sketches),
         tables=[_as_html_table(name, table) for name, table in tables.items()],
         heat=_heat_maps(folder, tables.get("styles")),
-        curves=_curves(by_entry),
+        curves=[*_curves(by_entry), *_over_styles(training_style_points(scores, facts["entries"]))],
         robustness=_robustness(folder, facts["data_sha256"]),
         entries=entries,
         leading=leading.label,
@@ -423,6 +423,35 @@ def _curves(by_entry: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
             if column in first:
                 drawn.append(_distribution(by_entry, column, title, unit))
     return drawn
+
+
+def _over_styles(points: pd.DataFrame) -> list[dict[str, str]]:
+    """Scores of unseen styles over the number of training styles, a line a method; none of no points."""
+    if points.empty:
+        return []
+    from matplotlib import pyplot as plt
+
+    shown = [score for score in ("psnr", "rank1") if score in set(points["score"])]
+    with plt_style():
+        figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.6), squeeze=False)
+        for score, axis in zip(shown, axes.flat):
+            lines = list(points[points["score"] == score].groupby(["method", "condition"], sort=False))
+            for ((method, condition), line), colour in zip(lines, _colours(len(lines))):
+                label = label_of(str(method), "", str(condition))
+                axis.plot(line["pictures"], line["mean"], label=label, color=colour, marker="o", markersize=4)
+                axis.fill_between(line["pictures"], line["low"], line["high"], color=colour, alpha=0.15)
+            axis.set_xscale("log", base=2)
+            ticks = sorted(set(points["pictures"]))
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
+            axis.minorticks_off()
+            axis.set(xlabel="styles trained on", title=ROBUST[score])
+        axes.flat[0].legend(frameon=False, fontsize=7)
+        figure.tight_layout()
+        alt = (
+            "Scores of styles that no run was trained on over the number of styles that a run was trained on;"
+            " tables/training-styles.csv has the values"
+        )
+        return [{"title": "Unseen styles, by the number of training styles", "alt": alt, "svg": _svg(figure)}]
 
 
 def _match_curve(by_entry: dict[str, pd.DataFrame]) -> dict[str, str]:

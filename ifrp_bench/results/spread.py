@@ -1,16 +1,18 @@
 """Tables of what changes: scores along the robustness curves, of a style that was left out of the training,
-and between trainings from different seeds.
+with the number of training styles, and between trainings from different seeds.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ifrp_bench import parts
 from ifrp_bench.metrics import Column
-from ifrp_bench.results.statistics import TableColumn, everything, of_style, summarize
+from ifrp_bench.results.statistics import ENTRY, TableColumn, everything, of_style, summarize
 
 METRICS = ("psnr", "ssim", "frr", "vr")   # whose columns stand in ``curves.csv`` and ``left-out.csv``
 SEED = re.compile(r"-seed\d+$")   # at the end of the name of a further training's run
@@ -33,6 +35,35 @@ def curve_points(frame: pd.DataFrame) -> pd.DataFrame:
         found.append(points.assign(curve=str(curve), value=float(value)))   # type: ignore[arg-type]
     kept = ["method", "run", "condition", "curve", "value", "score", "mean", "low", "high", "rows"]
     return pd.concat(found, ignore_index=True)[kept]
+
+
+def training_style_points(scores: pd.DataFrame, entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """How scores of unseen styles change with the number of training styles: of every method of which two
+    runs were trained on different numbers, a row per run and score, ``pictures`` the number.
+
+    ``entries`` are those of ``results.json``. Only test styles that none of these runs saw count. Empty where
+    there is no such method, or no such style.
+    """
+    counted = {
+        (entry["method"], entry["run"], entry["condition"]): entry["trained_on"]
+        for entry in entries if entry["headline"] and entry.get("trained_on")
+    }
+    numbers: dict[str, set[int]] = {}
+    for (method, *_), styles in counted.items():
+        numbers.setdefault(method, set()).add(sum(styles.values()))
+    compared = {key: styles for key, styles in counted.items() if len(numbers[key[0]]) > 1}
+
+    known = {style for styles in compared.values() for style in styles}
+    keys = pd.MultiIndex.from_frame(scores[ENTRY].fillna(""))
+    rows = scores[keys.isin(list(compared)) & ~scores["style"].isin(known)] if compared else scores[:0]
+    if rows.empty:
+        return pd.DataFrame()
+    columns = [TableColumn.of(column, "", everything) for column in _columns(rows)]
+    points = summarize(rows, columns, tests=False).rename(columns={"column": "score"})
+    entries_of_points = points[ENTRY].fillna("").itertuples(index=False, name=None)
+    points = points.assign(pictures=[sum(compared[key].values()) for key in entries_of_points])
+    points = points.sort_values(["method", "score", "pictures"], kind="stable")
+    return points[[*ENTRY, "pictures", "score", "mean", "low", "high", "rows"]].reset_index(drop=True)
 
 
 def left_out_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,11 @@ class TableColumn:
             ours=ours or column.ours, top=column.top, far=column.far,
         )
 
-    def chance(self, rows: pd.DataFrame) -> float:
-        """What guessing scores, in per cent; nan for a column in which that is no number."""
+    def chance(self, people: int) -> float:
+        """What guessing among so many scores, in per cent; nan for a column in which that is no number."""
         if self.far:
             return 100 * self.far
-        return 100 * min(1.0, self.top / rows["identity"].nunique()) if self.top else np.nan
+        return 100 * min(1.0, self.top / people) if self.top else np.nan
 
 
 def everything(frame: pd.DataFrame) -> pd.Series:
@@ -63,6 +64,7 @@ def everything(frame: pd.DataFrame) -> pd.Series:
     return pd.Series(True, index=frame.index)
 
 
+@cache
 def of_style(style: str) -> Rows:
     """The rows of a style."""
     return lambda frame: frame["style"] == style
@@ -81,8 +83,45 @@ def _unseen(frame: pd.DataFrame) -> pd.Series:
 GROUPS: dict[str, Rows] = {"seen": _seen, "unseen": _unseen, "open": of_style(OPEN)}
 
 
+class Indexed:
+    """A frame of scores or of pairs of styles, whose entries, people and masks are looked up once for all
+    columns of a table.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        entries = frame.groupby(ENTRY, sort=False, dropna=False).ngroup().to_numpy()
+        names = frame[ENTRY].drop_duplicates().itertuples(index=False, name=None)
+        self.entries = {name: np.flatnonzero(entries == code) for code, name in enumerate(names)}
+        of_faces = "style" in frame
+        self.style, _ = pd.factorize(frame["style" if of_faces else "query_style"], sort=True)
+        self.identity, _ = pd.factorize(frame["identity"], sort=True)
+        self._keys = ["face", "style"] if of_faces else ["face", "query_style", "gallery_style"]
+        self._masks: dict[Rows, np.ndarray] = {}
+        self._values: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def key(self) -> np.ndarray:
+        """What was scored, a number for each face and style (or pair of styles)."""
+        return self.frame.groupby(self._keys, sort=False).ngroup().to_numpy()
+
+    def of(self, rows: Rows) -> dict[EntryName, np.ndarray]:
+        """The numbers of those rows, by entry in their order; an entry without any is left out."""
+        if rows not in self._masks:
+            self._masks[rows] = rows(self.frame).to_numpy(dtype=bool)
+        mask = self._masks[rows]
+        found = {name: numbers[mask[numbers]] for name, numbers in self.entries.items()}
+        return {name: numbers for name, numbers in found.items() if len(numbers)}
+
+    def values(self, score: str) -> np.ndarray:
+        """A column as numbers."""
+        if score not in self._values:
+            self._values[score] = self.frame[score].to_numpy(dtype=float)
+        return self._values[score]
+
+
 def summarize(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Indexed,
     columns: Iterable[TableColumn],
     *,
     reported: Reported | None = None,
@@ -96,19 +135,19 @@ def summarize(
     Style means are averaged, so that every style weighs the same. An infinite PSNR (equal faces) and a
     residual that was not found are counted and left out of the mean. Without ``tests`` none is best.
     """
+    indexed = frame if isinstance(frame, Indexed) else Indexed(frame)
     made: list[dict[str, Any]] = []
     people: list[np.ndarray] = []   # of each row a mean per identity
     for column in columns:
-        if column.score not in frame:
+        if column.score not in indexed.frame:
             continue
-        chosen = frame[column.rows(frame)]
         rows_here = []
-        for entry, rows in chosen.groupby(ENTRY, sort=False, dropna=False):
-            row, by_person = _row(entry, column, rows)   # type: ignore[arg-type]
-            row["reported"] = _reported(reported or {}, column, rows, str(row["method"]))
+        for entry, numbers in indexed.of(column.rows).items():
+            row, by_person = _row(entry, column, indexed, numbers)
+            row["reported"] = _reported(reported or {}, column, indexed.frame, numbers, entry)
             rows_here.append(row)
             people.append(by_person)
-        best, second = _ranked(chosen, column, rows_here) if tests else (set[EntryName](), None)
+        best, second = _ranked(indexed, column, rows_here) if tests else (set[EntryName](), None)
         for row in rows_here:
             name = _name_of(row)
             row |= {"best": name in best, "second": name == second}
@@ -118,26 +157,33 @@ def summarize(
     return pd.DataFrame(made)
 
 
-def _row(entry: EntryName, column: TableColumn, rows: pd.DataFrame) -> tuple[dict[str, Any], np.ndarray]:
+def _row(
+    entry: EntryName, column: TableColumn, indexed: Indexed, numbers: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
     """An entry's mean of a column, and its mean per identity."""
-    values = rows[column.score].astype(float) * (100 if column.hits else 1)
+    values = indexed.values(column.score)[numbers] * (100 if column.hits else 1)
     finite = np.isfinite(values)
-    style = "style" if "style" in rows else "query_style"
-    by_style = values[finite].groupby(rows[style][finite]).mean()
-    by_person = values[finite].groupby(rows["identity"][finite]).mean().to_numpy()
+    by_style = _means(values[finite], indexed.style[numbers][finite])
     row = dict(zip(ENTRY, entry)) | {
         "column": column.name,
-        "mean": by_style.mean(),
-        "rows": len(rows),
+        "mean": by_style.mean() if len(by_style) else np.nan,
+        "rows": len(numbers),
         "infinite": int(np.isinf(values).sum()),
         "missing": int(np.isnan(values).sum()),
         "reported": np.nan,
-        "chance": column.chance(rows),
+        "chance": column.chance(len(np.unique(indexed.identity[numbers]))),
         "ours": column.ours,
         "digits": column.digits,
         "lower": column.lower,
     }
-    return row, by_person
+    return row, _means(values[finite], indexed.identity[numbers][finite])
+
+
+def _means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Of each group that has values, in the groups' order."""
+    counts = np.bincount(groups)
+    there = counts > 0
+    return np.bincount(groups, values)[there] / counts[there]   # type: ignore[no-any-return]
 
 
 def intervals(values: list[np.ndarray], seed: int = 0) -> list[tuple[float, float]]:
@@ -168,10 +214,12 @@ def intervals(values: list[np.ndarray], seed: int = 0) -> list[tuple[float, floa
     return found
 
 
-def _reported(reported: Reported, column: TableColumn, rows: pd.DataFrame, method: str) -> float:
+def _reported(
+    reported: Reported, column: TableColumn, frame: pd.DataFrame, numbers: np.ndarray, entry: EntryName
+) -> float:
     """The paper's value, beside the condition that it is of and no other."""
-    of_paper = "headline" not in rows or rows["headline"].iloc[0]
-    return reported.get(method, {}).get(column.name, np.nan) if of_paper else np.nan
+    of_paper = "headline" not in frame or frame["headline"].iloc[numbers[0]]
+    return reported.get(entry[0], {}).get(column.name, np.nan) if of_paper else np.nan
 
 
 def _name_of(row: dict[str, Any]) -> EntryName:
@@ -179,7 +227,7 @@ def _name_of(row: dict[str, Any]) -> EntryName:
 
 
 def _ranked(
-    frame: pd.DataFrame, column: TableColumn, rows: list[dict[str, Any]],
+    indexed: Indexed, column: TableColumn, rows: list[dict[str, Any]],
 ) -> tuple[set[EntryName], EntryName | None]:
     """The best entry of a column with those that a paired test does not tell from it, and the next one if it
     is told from all after it; Holm-corrected.
@@ -187,13 +235,15 @@ def _ranked(
     rows = [row for row in rows if np.isfinite(row["mean"])]
     if not rows:
         return set(), None
-    key = ["face", "style"] if "style" in frame else ["face", "query_style", "gallery_style"]
-    groups = frame.groupby(ENTRY, sort=False, dropna=False)
-    values = {entry: part.set_index(key)[column.score].astype(float) for entry, part in groups}
+    scored = indexed.of(column.rows)
+    values = indexed.values(column.score)
     order = [_name_of(row) for row in sorted(rows, key=lambda row: row["mean"], reverse=not column.lower)]
 
     def told_apart(one: EntryName, others: list[EntryName]) -> list[bool]:
-        tests = [paired_test(values[one], values[other], hits=column.hits) for other in others]
+        tests = []
+        for other in others:
+            mine, theirs = _same_faces(indexed.key, scored[one], scored[other])
+            tests.append(paired_test(values[mine], values[theirs], hits=column.hits))
         return [p < LEVEL for p in holm(tests)]
 
     behind = [name for name, apart in zip(order[1:], told_apart(order[0], order[1:])) if apart]
@@ -201,13 +251,21 @@ def _ranked(
     return set(order) - set(behind), second
 
 
-def paired_test(one: pd.Series, other: pd.Series, *, hits: bool) -> float:
-    """p of two methods being alike on the same faces: exact McNemar
-    for hits, Wilcoxon's signed ranks otherwise.
+def _same_faces(key: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows of two entries those of the same faces and styles, in one order."""
+    if np.array_equal(key[one], key[other]):
+        return one, other
+    _, mine, theirs = np.intersect1d(key[one], key[other], assume_unique=True, return_indices=True)
+    return one[mine], other[theirs]
+
+
+def paired_test(one: np.ndarray, other: np.ndarray, *, hits: bool) -> float:
+    """p of two methods being alike by their values on the same faces: exact McNemar for hits, Wilcoxon's
+    signed ranks otherwise. Faces without a finite value of both do not count.
     """
-    both = pd.concat([one, other], axis=1, join="inner").replace([np.inf, -np.inf], np.nan).dropna()
-    difference = both.iloc[:, 0] - both.iloc[:, 1]
-    if not (difference != 0).any():
+    finite = np.isfinite(one) & np.isfinite(other)
+    difference = one[finite] - other[finite]
+    if not difference.any():
         return 1.0
     if hits:
         return float(stats.binomtest(int((difference > 0).sum()), int((difference != 0).sum())).pvalue)

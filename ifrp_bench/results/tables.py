@@ -7,6 +7,7 @@ one. Which columns there are, the metrics declare. Tables refuse to mix data set
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ifrp_bench.ground.files import write_whole
 from ifrp_bench.metrics import Column, Metric
 from ifrp_bench.results.judges import agreement, first_judge, further_judges
 from ifrp_bench.results.printing import latex, markdown, printed
-from ifrp_bench.results.spread import curve_points, left_out_table, read_rows, seeds_table
-from ifrp_bench.results.statistics import GROUPS, TableColumn, everything, of_style, summarize
+from ifrp_bench.results.spread import (
+    curve_points, left_out_table, read_rows, seeds_table, training_style_points,
+)
+from ifrp_bench.results.statistics import GROUPS, Indexed, TableColumn, everything, of_style, summarize
 
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
 PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
@@ -28,6 +31,7 @@ PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with c
 Tables = dict[str, pd.DataFrame]   # by name, as ``summarize`` gives them
 
 
+@cache
 def _block(query: bool, gallery: bool) -> Callable[[pd.DataFrame], pd.Series]:
     """FCR's rows by whether the styles of query and gallery were seen.
 
@@ -207,24 +211,29 @@ def check_one_data(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return frame
 
 
-def write_curve_points(folder: Path) -> None:
-    """``tables/curves.csv``: the means along the curves of a results folder; none without ``curves.csv``."""
-    path = folder / "tables" / "curves.csv"
-    if (folder / "curves.csv").is_file():
-        points = curve_points(read_rows(folder / "curves.csv"))
-        write_whole(path, points.to_csv(index=False, float_format="%.6g").encode())
-    else:
-        path.unlink(missing_ok=True)
+def write_points(folder: Path) -> None:
+    """Means that plots are drawn of: ``tables/curves.csv`` along the robustness curves,
+    ``tables/training-styles.csv`` over the number of training styles; none of what a results folder does not
+    have.
+    """
+    curves = folder / "curves.csv"
+    along = curve_points(read_rows(curves)) if curves.is_file() else pd.DataFrame()
+    over_styles = training_style_points(read_scores(folder), read_results(folder)["entries"])
+    _write_rows(folder / "tables" / "curves.csv", along)
+    _write_rows(folder / "tables" / "training-styles.csv", over_styles)
 
 
 def write_agreement(folder: Path) -> None:
     """``judges.csv``: where the recognisers of a results folder disagree; none with one of them."""
-    found = agreement(read_scores(folder))
-    path = folder / "judges.csv"
-    if found.empty:
+    _write_rows(folder / "judges.csv", agreement(read_scores(folder)))
+
+
+def _write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """A file of rows; none, and no earlier one, where there are none."""
+    if rows.empty:
         path.unlink(missing_ok=True)
     else:
-        write_whole(path, found.to_csv(index=False, float_format="%.6g").encode())
+        write_whole(path, rows.to_csv(index=False, float_format="%.6g").encode())
 
 
 def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | None = None) -> list[Path]:
@@ -237,7 +246,7 @@ def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | No
     """
     tables = tables_of(folder, sketches) if tables is None else tables
     write_agreement(folder)
-    write_curve_points(folder)
+    write_points(folder)
     caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None)
     caption += " ".join(f" {note}." for note in notes_of(folder))
     written = []
@@ -259,14 +268,12 @@ def _tables(
     declared: _Metrics, scores: pd.DataFrame, consistency: pd.DataFrame | None, sketches: pd.DataFrame | None,
 ) -> Tables:
     """Every table that the scores suffice for, by name."""
-    top = scores[scores["headline"]]
-    top_sketches = sketches[sketches["headline"]] if sketches is not None else None
-    top_consistency = consistency[consistency["headline"]] if consistency is not None else None
+    every, every_pair, every_sketch = _indexed(scores), _indexed(consistency), _indexed(sketches)
+    top, top_pairs, top_sketches = (_indexed(_headlines(frame)) for frame in (scores, consistency, sketches))
+    assert every is not None and top is not None
     reported = parts.reported_values()
 
-    def of_faces(
-        frame: pd.DataFrame, other: pd.DataFrame | None, columns: Iterable[Column]
-    ) -> list[pd.DataFrame]:
+    def of_faces(frame: Indexed, other: Indexed | None, columns: Iterable[Column]) -> list[pd.DataFrame]:
         """Columns seen, unseen, open and, from a data set of their own, sketches of each score."""
         found = []
         for column in columns:
@@ -276,7 +283,7 @@ def _tables(
                 found.append(summarize(other, [drawn], reported=reported))
         return found
 
-    def of_pairs(frame: pd.DataFrame | None, columns: Iterable[Column]) -> list[pd.DataFrame]:
+    def of_pairs(frame: Indexed | None, columns: Iterable[Column]) -> list[pd.DataFrame]:
         """Columns over all ordered pairs of styles."""
         if frame is None:
             return []
@@ -287,29 +294,38 @@ def _tables(
     tables: dict[str, list[pd.DataFrame]] = {}
     for name in PAPER_TABLES:
         tables[name] = of_faces(top, top_sketches, declared.of_faces(table=name))
-        tables[name] += of_pairs(top_consistency, declared.of_pairs(table=name))
+        tables[name] += of_pairs(top_pairs, declared.of_pairs(table=name))
 
     # every entry: by condition, by style, by blocks of styles, and what has a table of its own
     everywhere = declared.of_faces(everywhere=True)
-    tables["conditions"] = of_faces(scores, sketches, everywhere)
-    tables["conditions"] += of_pairs(consistency, declared.of_pairs(everywhere=True))
+    tables["conditions"] = of_faces(every, every_sketch, everywhere)
+    tables["conditions"] += of_pairs(every_pair, declared.of_pairs(everywhere=True))
     by_style = [
         TableColumn.of(column, style, of_style(style))
         for column in everywhere
         for style in scores["style"].unique()
     ]
-    tables["styles"] = [summarize(scores, by_style)]
-    if consistency is not None:
+    tables["styles"] = [summarize(every, by_style)]
+    if every_pair is not None:
         of_blocks = [
             TableColumn.of(column, name, _block(*sides))
             for column in declared.of_pairs(everywhere=True) for name, sides in BLOCKS.items()
         ]
-        tables["consistency"] = [summarize(consistency, of_blocks)]
+        tables["consistency"] = [summarize(every_pair, of_blocks)]
     for name in declared.tables():
-        tables[name] = [summarize(scores, _by_group(declared.of_faces(table=name)))]
+        tables[name] = [summarize(every, _by_group(declared.of_faces(table=name)))]
 
     joined = {name: _joined(frames) for name, frames in tables.items()}
     return {name: table for name, table in joined.items() if not table.empty}
+
+
+def _indexed(frame: pd.DataFrame | None) -> Indexed | None:
+    return None if frame is None else Indexed(frame)
+
+
+def _headlines(frame: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The rows of each method under its headline condition."""
+    return None if frame is None else frame[frame["headline"]]
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ifrp_bench.data.format import Dataset
+from ifrp_bench.data.open_styles import OPEN, pictures_of
 from ifrp_bench.data.runs import Run, open_run, start_run
 from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import load_split
@@ -73,6 +74,7 @@ def train(
         "versions": versions(),
         "machine": fingerprint(device),
         "processes": processes.world,
+        "training_styles": _styles_of(job, data),
     }
 
     # one writer a folder; the other processes of a distributed training come along
@@ -81,6 +83,14 @@ def train(
         if job.loop is None:
             return run
         return _Training(job, run, data, processes, quiet, faces, styles).run_to_the_end()
+
+
+def _styles_of(job: Job, data: Dataset) -> dict[str, int]:
+    """The styles that a training sees, as ``Run.styles_trained`` says them."""
+    if job.loop is None:
+        return {}
+    own = (style for style in data.seen if style != job.loop.without_style)
+    return {style: pictures_of(style, data.root / OPEN) for style in (*own, *job.loop.dealt_styles)}
 
 
 def _start(

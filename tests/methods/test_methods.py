@@ -61,7 +61,7 @@ def test_steps_give_finite_losses_and_change_the_weights(name):
     method = built(name)
     before = [p.detach().clone() for p in method.network.parameters()]
     for _ in range(4):   # a gate may let the network that destylizes wait for a step
-        losses = method.step(pairs())
+        losses = method.step(pairs(2))
     assert losses and all(
         value.ndim == 0 and bool(torch.isfinite(value)) and not value.requires_grad
         for value in losses.values()
@@ -71,9 +71,9 @@ def test_steps_give_finite_losses_and_change_the_weights(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_recovered_faces_are_faces(name):
-    recovered = recovered_by(built(name), pairs())
+    recovered = recovered_by(built(name), pairs(2))
     assert (
-        recovered.shape == (4, 3, 128, 128)
+        recovered.shape == (2, 3, 128, 128)
         and recovered.dtype == torch.float32
         and not recovered.requires_grad
     )
@@ -85,8 +85,8 @@ def test_same_seed_same_result(name):
     one, other = built(name), built(name)
     for method in (one, other):
         if name in METHODS:
-            method.step(pairs())
-    assert torch.equal(recovered_by(one, pairs()), recovered_by(other, pairs()))
+            method.step(pairs(2))
+    assert torch.equal(recovered_by(one, pairs(2)), recovered_by(other, pairs(2)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -103,31 +103,31 @@ def test_state_holds_everything(name, tmp_path):
     """Written to disk and taken up by a fresh method, the next steps are the same to the last bit."""
     method = built(name)
     for _ in range(2):
-        method.step(pairs())
+        method.step(pairs(2))
     folder = start_run(tmp_path, {"method": name, "config": {}, "loop": {}, "data_sha256": ""})
     folder.save("last", method.state())
     other = built(name)
     other.restore(folder.load("last"))
     for _ in range(2):
-        wanted, got = method.step(pairs()), other.step(pairs())
+        wanted, got = method.step(pairs(2)), other.step(pairs(2))
         assert {key: float(value) for key, value in got.items()} == {
             key: float(value) for key, value in wanted.items()
         }
-    assert torch.equal(method.recover(pairs().stylized), other.recover(pairs().stylized))
+    assert torch.equal(method.recover(pairs(2).stylized), other.recover(pairs(2).stylized))
 
 
 PAIRED_NETWORKS = ["ifrp", "johnson", "mgan", "pix2pix"]   # an ablation has its method's networks
 
 
 @pytest.mark.parametrize("name", PAIRED_NETWORKS)
-def test_four_pairs_are_learned_by_heart(name, frames):
+def test_two_pairs_are_learned_by_heart(name, frames):
     """PSNR on them rises by at least 6 dB."""
-    real = as_faces(torch.from_numpy(np.stack([face_window(frame) for frame in frames[::3]])))
+    real = as_faces(torch.from_numpy(np.stack([face_window(frame) for frame in frames[:6:3]])))
     # other colours, much noise
-    stylized = (real.flip(1) * 0.7 + 0.3 * as_faces(FourFaces.stylized)).contiguous(
+    stylized = (real.flip(1) * 0.7 + 0.3 * as_faces(FourFaces.stylized[:2])).contiguous(
         memory_format=torch.channels_last
     )
-    batch = Pairs(stylized, real, torch.eye(2, 3).expand(4, -1, -1))
+    batch = Pairs(stylized, real, torch.eye(2, 3).expand(2, -1, -1))
     method = built(name, steps=OVERFIT_STEPS.get(name, 60), **OVERFIT_SETTINGS.get(name, {}))
     before = psnr(recovered_by(method, batch), real)
     for _ in range(method.setup.steps):

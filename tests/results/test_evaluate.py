@@ -30,7 +30,7 @@ from ifrp_bench.results.evaluate import Entry, evaluate
 from ifrp_bench.results.printing import escape
 from ifrp_bench.results.statistics import TableColumn, holm, intervals, paired_test, summarize
 from ifrp_bench.results.tables import check_one, read_scores, write_tables
-from tests.conftest import run, sets
+from tests.conftest import run, sets, write_pixels
 
 
 def score(data: Path, recogniser: Path, out: Path) -> None:
@@ -39,12 +39,18 @@ def score(data: Path, recogniser: Path, out: Path) -> None:
     run("eval", "--data", data, "--recogniser", recogniser, "--out", out, *conditions, "--quiet")
 
 
-@pytest.fixture()
-def results(tiny, pixels, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def scored(tiny, tmp_path_factory) -> Path:
     """The difficulty rows of the tiny data set under both conditions."""
-    out = tmp_path / "results"
-    score(tiny, pixels, out)
-    return out
+    root = tmp_path_factory.mktemp("scored")
+    score(tiny, write_pixels(root), root / "results")
+    return root / "results"
+
+
+@pytest.fixture()
+def results(scored, tmp_path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(scored, tmp_path / "results"))
 
 
 def test_an_independent_script_finds_the_same_numbers(results, tiny, pixels):
@@ -285,13 +291,14 @@ def test_the_bootstrap_interval_covers_as_it_should():
 
 
 def test_paired_tests_by_hand():
-    one, other = pd.Series([1.0] * 10 + [0.0] * 2), pd.Series([0.0] * 10 + [1.0] * 2)
+    one, other = np.array([1.0] * 10 + [0.0] * 2), np.array([0.0] * 10 + [1.0] * 2)
     # exact McNemar on 10 against 2
     assert paired_test(one, other, hits=True) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
     assert paired_test(one, one, hits=True) == 1.0
-    assert paired_test(pd.Series(np.arange(1.0, 9)), pd.Series(np.zeros(8)), hits=False) == pytest.approx(
-        2 / 2**8
-    )
+    assert paired_test(np.arange(1.0, 9), np.zeros(8), hits=False) == pytest.approx(2 / 2**8)
+    # what is not finite on one side does not count
+    lame = np.append(one, [np.inf, 1.0]), np.append(other, [0.0, np.nan])
+    assert paired_test(*lame, hits=True) == paired_test(one, other, hits=True)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
@@ -432,12 +439,13 @@ def test_sets_of_faces_want_their_weights(tiny, tmp_path, monkeypatch):
 
 
 def test_sets_of_faces_have_their_own_distances(tiny, tmp_path, inception_at_hand):
-    run("eval", "--data", tiny, "--metrics", "psnr,fid,kid", "--out", tmp_path / "out", "--quiet")
+    out = tmp_path / "out"   # one for all: features are kept
     for single in ("fid", "kid"):
-        run("eval", "--data", tiny, "--metrics", single, "--out", tmp_path / single, "--quiet")
-        assert f"{single} seen" in (tmp_path / single / "tables" / "sets.md").read_text()
-        assert "Distances of sets of faces" in (tmp_path / single / "report.html").read_text()
-    sets = pd.read_csv(tmp_path / "out" / "sets.csv").set_index(["method", "group"])
+        run("eval", "--data", tiny, "--metrics", single, "--out", out, "--quiet")
+        assert f"{single} seen" in (out / "tables" / "sets.md").read_text()
+        assert "Distances of sets of faces" in (out / "report.html").read_text()
+    run("eval", "--data", tiny, "--metrics", "psnr,fid,kid", "--out", out, "--quiet")
+    sets = pd.read_csv(out / "sets.csv").set_index(["method", "group"])
     assert set(sets.index) == {
         (method, group) for method in ("copy", "mean-face", "nearest-face") for group in ("seen", "unseen")
     }

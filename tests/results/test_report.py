@@ -168,3 +168,40 @@ def test_on_a_phone_only_tables_scroll_sideways(results, browser):
     browser.set_window_size(420, 800)
     browser.get((results / "report.html").as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_unseen_styles_are_plotted_over_the_number_of_training_styles(results, tmp_path):
+    """Two rows as two runs of a method, one trained in one style, one in eight pictures' and another."""
+    out = tmp_path / "results"
+    shutil.copytree(results, out)
+    facts = json.loads((out / "results.json").read_text())
+    runs = {"copy": ("few", {"candy": 1}), "mean-face": ("many", {"open": 8, "feathers": 1})}
+    names = ("scores.csv", "consistency.csv")
+    tables = {name: pd.read_csv(out / name, keep_default_na=False) for name in names}
+    for method, (run_name, styles) in runs.items():
+        for entry in facts["entries"]:
+            if entry["method"] == method:
+                entry |= {"method": "m", "run": run_name, "trained_on": styles}
+        for frame in tables.values():
+            frame.loc[frame["method"] == method, ["method", "run"]] = ["m", run_name]
+    (out / "results.json").write_text(json.dumps(facts))
+    for name, frame in tables.items():
+        frame.to_csv(out / name, index=False)
+    write_results(out)
+
+    points = pd.read_csv(out / "tables" / "training-styles.csv").set_index(["run", "score"])
+    assert dict(points["pictures"].groupby("run").first()) == {"few": 1, "many": 9}
+    rows = tables["scores.csv"].query("run == 'few' and condition == 'raw'")
+    unseen = rows[~rows["style"].isin(["candy", "feathers"])]   # by either of them
+    assert len(unseen) < len(rows)
+    found = points.loc[("few", "psnr"), "mean"]
+    assert found == pytest.approx(unseen["psnr_db"].astype(float).mean(), abs=1e-4)
+    page = (out / "report.html").read_text()
+    assert "styles trained on" in page and "by the number of training styles" in page
+
+    # and nothing is left of it where there is nothing to compare
+    for entry in facts["entries"]:
+        entry["trained_on"] = None
+    (out / "results.json").write_text(json.dumps(facts))
+    write_results(out)
+    assert not (out / "tables" / "training-styles.csv").exists()

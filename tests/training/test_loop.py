@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ifrp_bench.data.runs import open_run, start_run
+from ifrp_bench.data.styles import SEEN
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
@@ -50,6 +51,7 @@ def test_a_run_folder_explains_itself(finished, tiny):
         info["loop"]["steps"] == 6 and info["config"]["network"] == "srn-3stn" and info["versions"]["torch"]
     )
     assert len(info["data_sha256"]) == 64
+    assert info["training_styles"] == {style: 1 for style in SEEN}
     assert {path.name for path in out.iterdir()} >= {
         "run.json",
         "log.jsonl",
