@@ -100,6 +100,8 @@ def train(
     else:
         chosen = preset or resolve.default_preset(method, demo=data == Path("data/demo"), device=device)
         job = resolve.resolve(method, chosen, parse_settings(settings), seed=seed)
+    if job.loop is None or not job.loop.redraw:
+        refuse_given("faces", "styles", because="they are for --set redraw=EPOCHS, which makes pairs anew")
     out = out or Path("runs") / data.name / Path(job.name).stem
     if dry_run:
         click.echo(describe(job, dataset))

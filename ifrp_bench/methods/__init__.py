@@ -295,13 +295,20 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
 class Learner:
     """Networks and optimisers by name: what methods that are trained have in common.
 
+    ``optimizers`` may be a function that makes them, which is not called where the method is only used.
     ``done`` counts the steps that schedules go by.
     """
 
     def __init__(
-        self, setup: Setup, networks: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer],
+        self,
+        setup: Setup,
+        networks: dict[str, nn.Module],
+        optimizers: dict[str, torch.optim.Optimizer] | Callable[[], dict[str, torch.optim.Optimizer]],
     ) -> None:
-        self.setup, self.networks, self.optimizers = setup, networks, optimizers
+        self.setup, self.networks = setup, networks
+        if callable(optimizers):
+            optimizers = optimizers() if setup.trains else {}
+        self.optimizers = optimizers
         self.done = 0
 
     def update(self, name: str, loss: Tensor) -> None:

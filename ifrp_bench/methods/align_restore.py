@@ -285,7 +285,7 @@ class AlignRestore(Learner):
         self.config = config
         torch.manual_seed(setup.seed)
         self.network: nn.Module = setup.place(Network())
-        super().__init__(setup, {"network": self.network}, self._optimizers() if setup.trains else {})
+        super().__init__(setup, {"network": self.network}, self._optimizers)
         compares = setup.trains and config.feature_weight
         self.identity = open_identity(config.features, setup.device) if compares else None
         self.find = setup.compile(cast(Network, self.network).aligner)

@@ -63,8 +63,8 @@ class AligningSTN(Learner):
         self.config = config
         torch.manual_seed(setup.seed)
         self.network = setup.place(Network(config.channels))
-        optimizer = adam(self.network, config.learning_rate)
-        super().__init__(setup, {"aligner": self.network}, {"aligner": optimizer})
+        networks = {"aligner": self.network}
+        super().__init__(setup, networks, lambda: {"aligner": adam(self.network, config.learning_rate)})
         self.find = setup.compile(self.network)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:

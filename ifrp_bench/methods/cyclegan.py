@@ -170,7 +170,7 @@ class CycleGAN(Learner):
             parameters = [p for name in names for p in networks[name].parameters()]
             return torch.optim.Adam(parameters, config.learning_rate, (config.beta1, 0.999), fused=True)
 
-        super().__init__(setup, networks, {
+        super().__init__(setup, networks, lambda: {
             "generators": adam("to_real", "to_stylized"),
             "critics": adam("real_critic", "stylized_critic"),
         })

@@ -59,10 +59,11 @@ class Johnson(Learner):
         torch.manual_seed(setup.seed)
         # instance normalisation is slow on channels_last
         self.network = setup.place(Transformer(config.width), torch.contiguous_format)
-        self.features = open_features(config.features).to(setup.device)
-        self.content_layers, self.style_layers = loss_layers(self.features)
-        optimizer = adam(self.network, config.learning_rate)
-        super().__init__(setup, {"transformer": self.network}, {"transformer": optimizer})
+        if setup.trains:
+            self.features = open_features(config.features).to(setup.device)
+            self.content_layers, self.style_layers = loss_layers(self.features)
+        networks = {"transformer": self.network}
+        super().__init__(setup, networks, lambda: {"transformer": adam(self.network, config.learning_rate)})
         self.transform = setup.compile(self.network)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:

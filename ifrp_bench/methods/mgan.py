@@ -113,10 +113,9 @@ class MGAN(Learner):
         self.critic = setup.place(patch_critic(channels_of(self.features, JUDGED)))
 
         networks = {"decoder": self.network, "critic": self.critic}
-        optimizers = {
+        super().__init__(setup, networks, lambda: {
             name: adam(network, config.learning_rate, config.beta1) for name, network in networks.items()
-        }
-        super().__init__(setup, networks, optimizers)
+        })
         self.decode, self.judge = setup.compile(self.network), setup.compile(self.critic)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:

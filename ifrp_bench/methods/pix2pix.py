@@ -90,10 +90,9 @@ class Pix2Pix(Learner):
         self.critic = setup.place(PatchGAN(6))
 
         networks = {"generator": self.network, "critic": self.critic}
-        optimizers = {
+        super().__init__(setup, networks, lambda: {
             name: adam(network, config.learning_rate, config.beta1) for name, network in networks.items()
-        }
-        super().__init__(setup, networks, optimizers)
+        })
         self.generate, self.judge = setup.compile(self.network), setup.compile(self.critic)
 
     def step(self, batch: Pairs) -> dict[str, Tensor]:

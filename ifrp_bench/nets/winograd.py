@@ -2,12 +2,15 @@
 CVPR 2016): a tile of the picture and a kernel become polynomials' values at some points, where convolving is
 multiplying. Of a 3x3 a quarter of the multiplications is left, of a 5x5 less than a sixth.
 
-It is for training on a CPU in float32, where convolutions run at the cores' peak and nothing else makes them
-faster; GPUs and bfloat16 have their own kernels. What is recovered for use is computed by torch's: there a
-face must not depend, not even in its last bit, on how many others are recovered beside it.
+It is for training and evaluating on a CPU in float32, where convolutions run at the cores' peak and nothing
+else makes them faster; GPUs and bfloat16 have their own kernels. Pictures of a data set and faces for use are
+computed by torch's: they must not depend, not even in their last bit, on how many are computed at a time.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -21,8 +24,22 @@ from torch.nn import functional as F
 POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
 # side of an output tile by that of the kernel: what was fastest of those with an error of 1e-5 or less
 TILES = {2: 3, 3: 4, 4: 3, 5: 4}
+MOVED_AT_ONCE = 2**24   # numbers in the transforms, 64 MiB; of more the maps are taken in parts
 # multiplications that take as long as moving one number through the transforms, measured on AVX2
 COST_OF_MOVING = 80
+
+
+_without_gradients = ContextVar("minimal filtering without gradients", default=False)
+
+
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Where no gradient is asked for, too, in this thread: for faces that come in the same batches always."""
+    token = _without_gradients.set(True)
+    try:
+        yield
+    finally:
+        _without_gradients.reset(token)
 
 
 @dataclass(frozen=True)
@@ -85,36 +102,6 @@ class Conv2d(nn.Conv2d):
         return convolve(x, self.weight, self.bias, self.padding[0])
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0) -> Tensor:
-    """``F.conv2d`` of stride 1 of maps (N, C, H, W) by kernels (K, C, r, r), by minimal filtering where that
-    pays, the same up to rounding (1e-5 of the largest value).
-    """
-    if pays(x, weight, padding):
-        return _MinimalFiltering.apply(x, weight, bias, padding)  # type: ignore[no-any-return]
-    return F.conv2d(x, weight, bias, padding=padding)
-
-
-def pays(x: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether minimal filtering is the faster: in training, on a CPU, in float32, of kernels of side 2 to 5
-    between enough channels on enough places.
-    """
-    trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if not trains or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    outputs, inputs, side, across = weight.shape
-    if side != across or side not in TILES or x.dtype != torch.float32 or weight.dtype != torch.float32:
-        return False
-
-    # multiplications saved, against the numbers that are moved through the transforms
-    layout = Layout.of(x, weight, padding)
-    tiles = layout.count * layout.down * layout.across
-    at_points = transforms(side).size**2
-    places = layout.count * layout.height * layout.width
-    saved = inputs * outputs * (side**2 * places - at_points * tiles)
-    moved = at_points * (tiles * (inputs + outputs) + inputs * outputs)
-    return saved > COST_OF_MOVING * moved
-
-
 @dataclass(frozen=True)
 class Layout:
     """How a batch of maps is cut into tiles."""
@@ -126,16 +113,55 @@ class Layout:
     across: int   # and in a row
 
     @staticmethod
-    def of(x: Tensor, weight: Tensor, padding: int) -> "Layout":
-        """Of maps (N, C, H, W) and kernels (K, C, r, r)."""
-        side = weight.shape[2]
-        height, width = (length + 2 * padding - side + 1 for length in x.shape[2:])
+    def of(shape: torch.Size, side: int, padding: int) -> "Layout":
+        """Of maps of this shape, (N, C, H, W), and kernels of this side."""
+        height, width = (length + 2 * padding - side + 1 for length in shape[2:])
         tile = TILES[side]
-        return Layout(len(x), height, width, -(-height // tile), -(-width // tile))
+        return Layout(shape[0], height, width, -(-height // tile), -(-width // tile))
+
+    def at_once(self, kernels: Tensor) -> int:
+        """How many maps are taken at a time, with kernels (a*a, K, C)."""
+        size, outputs, inputs = kernels.shape
+        moved_a_map = size * self.down * self.across * (outputs + inputs)
+        return max(1, min(self.count, MOVED_AT_ONCE // moved_a_map))
 
     def padded(self, by: Transforms) -> tuple[int, int]:
         """Height and width of the maps that all tiles of the input lie in."""
         return self.down * by.tile + by.size - by.tile, self.across * by.tile + by.size - by.tile
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0) -> Tensor:
+    """``F.conv2d`` of stride 1 of maps (N, C, H, W) by kernels (K, C, r, r), by minimal filtering where that
+    pays, the same up to rounding (1e-5 of the largest value).
+    """
+    if not pays(x, weight, padding):
+        return F.conv2d(x, weight, bias, padding=padding)
+    if torch.is_grad_enabled():
+        return _MinimalFiltering.apply(x, weight, bias, padding)  # type: ignore[no-any-return]
+    return _filtered(x, weight, bias, padding)[0]
+
+
+def pays(x: Tensor, weight: Tensor, padding: int) -> bool:
+    """Whether minimal filtering is wanted and faster: in training (or ``without_gradients``), on a CPU, in
+    float32, of kernels of side 2 to 5 between enough channels on enough places.
+    """
+    trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if not trains and not _without_gradients.get():
+        return False
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    outputs, inputs, side, across = weight.shape
+    if side != across or side not in TILES or x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return False
+
+    # multiplications saved, against the numbers that are moved through the transforms
+    layout = Layout.of(x.shape, side, padding)
+    tiles = layout.count * layout.down * layout.across
+    at_points = transforms(side).size**2
+    places = layout.count * layout.height * layout.width
+    saved = inputs * outputs * (side**2 * places - at_points * tiles)
+    moved = at_points * (tiles * (inputs + outputs) + inputs * outputs)
+    return saved > COST_OF_MOVING * moved
 
 
 class _MinimalFiltering(torch.autograd.Function):
@@ -145,42 +171,71 @@ class _MinimalFiltering(torch.autograd.Function):
     def forward(   # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int
     ) -> Tensor:
-        by, layout = transforms(weight.shape[2]), Layout.of(x, weight, padding)
-        outputs, inputs = weight.shape[:2]
-        tiles = _at_points(x, by, layout, padding)
-        # contiguous, here and in the gradient: products of tall matrices take five times as long
-        places = weight.reshape(outputs * inputs, -1).T.contiguous()   # (r*r, K*C)
-        kernels = torch.mm(by.kernel, places).view(-1, outputs, inputs)
-
-        # the products, and back to places
-        products = torch.bmm(tiles, kernels.transpose(1, 2))   # (a*a, tiles, K)
-        if bias is not None:
-            products[by.size + 1] += bias   # at (1, 1), whose value every place of a tile is given once
-        made = _put_together(torch.mm(by.output, products.flatten(1)), by, layout)
-
-        ctx.by, ctx.layout, ctx.padding, ctx.shape = by, layout, padding, x.shape
-        ctx.save_for_backward(tiles if ctx.needs_input_grad[1] else None, kernels)
-        return made if x.is_contiguous(memory_format=torch.channels_last) else made.contiguous()
+        made, kernels, tiles = _filtered(x, weight, bias, padding)
+        ctx.by, ctx.padding, ctx.shape = transforms(weight.shape[2]), padding, x.shape
+        # of maps that are taken in parts the tiles are made again: they are twice to four times as large
+        ctx.save_for_backward(kernels, *((tiles,) if tiles is not None else (None, x)))
+        return made
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        by, layout = ctx.by, ctx.layout
-        tiles, kernels = ctx.saved_tensors
-        _, outputs, inputs = kernels.shape
-        products = torch.mm(by.output.T, _taken_apart(gradient, by, layout)).view(by.size**2, -1, outputs)
+        by, (kernels, kept, *maps) = ctx.by, ctx.saved_tensors
+        side = by.size - by.tile + 1
+        whole = Layout.of(ctx.shape, side, ctx.padding)
+        of_x, of_kernels, of_bias = [], torch.zeros_like(kernels), kernels.new_zeros(kernels.shape[1])
+        for start in range(0, whole.count, whole.at_once(kernels)):
+            rows = slice(start, start + whole.at_once(kernels))
+            part = gradient[rows]
+            layout = replace(whole, count=len(part))
+            products = torch.mm(by.output.T, _taken_apart(part, by, layout))
+            products = products.view(by.size**2, -1, kernels.shape[1])   # (a*a, tiles, K)
+            if ctx.needs_input_grad[0]:
+                of_tiles = torch.mm(by.picture.T, torch.bmm(products, kernels).flatten(1))
+                of_x.append(_summed_up(of_tiles, by, layout, ctx.shape, ctx.padding))
+            if ctx.needs_input_grad[1]:
+                tiles = _at_points(maps[0][rows], by, layout, ctx.padding) if maps else kept
+                of_kernels.baddbmm_(products.transpose(1, 2), tiles)
+            of_bias += products[by.size + 1].sum(0)
 
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_tiles = torch.mm(by.picture.T, torch.bmm(products, kernels).flatten(1))
-            of_x = _summed_up(of_tiles, by, layout, ctx.shape, ctx.padding)
-        if ctx.needs_input_grad[1]:
-            of_kernels = torch.bmm(products.transpose(1, 2), tiles).flatten(1)   # (a*a, K*C)
-            side = by.size - by.tile + 1
-            of_weight = torch.mm(by.kernel.T, of_kernels).T.reshape(outputs, inputs, side, side)
-        if ctx.needs_input_grad[2]:
-            of_bias = products[by.size + 1].sum(0)
-        return of_x, of_weight, of_bias, None
+        of_weight = torch.mm(by.kernel.T, of_kernels.flatten(1)).T
+        wanted = ctx.needs_input_grad
+        return (
+            (torch.cat(of_x) if len(of_x) > 1 else of_x[0]) if wanted[0] else None,
+            of_weight.reshape(*kernels.shape[1:], side, side) if wanted[1] else None,
+            of_bias if wanted[2] else None,
+            None,
+        )
+
+
+def _kernels_at_points(weight: Tensor, by: Transforms) -> Tensor:
+    """Kernels (K, C, r, r) to their values at the points, (a*a, K, C)."""
+    outputs, inputs = weight.shape[:2]
+    # contiguous, here and in the gradient: products of tall matrices take five times as long
+    places = weight.reshape(outputs * inputs, -1).T.contiguous()   # (r*r, K*C)
+    return torch.mm(by.kernel, places).view(-1, outputs, inputs)
+
+
+def _filtered(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Maps (N, C, H, W) convolved, laid out as they are; the kernels' and the tiles' values at the points, of
+    maps that are taken in parts no tiles.
+    """
+    by, whole = transforms(weight.shape[2]), Layout.of(x.shape, weight.shape[2], padding)
+    kernels = _kernels_at_points(weight, by)
+    made = []
+    for part in x.split(whole.at_once(kernels)):
+        layout = replace(whole, count=len(part))
+        tiles = _at_points(part, by, layout, padding)
+        products = torch.bmm(tiles, kernels.transpose(1, 2))   # (a*a, tiles, K)
+        if bias is not None:
+            products[by.size + 1] += bias   # at (1, 1), whose value every place of a tile is given once
+        maps = _put_together(torch.mm(by.output, products.flatten(1)), by, layout)
+        made.append(maps if x.is_contiguous(memory_format=torch.channels_last) else maps.contiguous())
+    if len(made) > 1:
+        return torch.cat(made), kernels, None
+    return made[0], kernels, tiles
 
 
 def _at_points(x: Tensor, by: Transforms, layout: Layout, padding: int) -> Tensor:
@@ -224,8 +279,10 @@ def _taken_apart(maps: Tensor, by: Transforms, layout: Layout) -> Tensor:
 
 
 def _summed_up(tiles: Tensor, by: Transforms, layout: Layout, shape: torch.Size, padding: int) -> Tensor:
-    """Gradients of overlapping input tiles (a*a, tiles * C) to those of maps of this shape, (N, C, H, W)."""
-    n, channels, height, width = shape
+    """Gradients of overlapping input tiles (a*a, tiles * C) to those of maps (N, C, H, W) of this shape but
+    for N.
+    """
+    n, (channels, height, width) = layout.count, shape[1:]
     blocks = -(-by.size // by.tile)   # of m x m places that a tile reaches into, in a direction
     apart = tiles.view(by.size, by.size, n, layout.down, layout.across, channels)
     summed = tiles.new_zeros(

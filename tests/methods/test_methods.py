@@ -46,10 +46,11 @@ class FourFaces:
     mean_face = real.double().mean(0).round().byte()
 
 
-def built(name: str, steps: int = 8, **settings):
+def built(name: str, steps: int = 8, *, trains: bool = True, **settings):
     part = PARTS[name]
     config = part.declared.config(**part.settings | SMALLER.get(name, {}) | settings)
-    return part.declared.build(config, Setup(steps=steps, validation=pairs(2), training=FourFaces()))
+    setup = Setup(steps=steps, validation=pairs(2), training=FourFaces(), trains=trains)
+    return part.declared.build(config, setup)
 
 
 def recovered_by(method, batch: Pairs) -> torch.Tensor:
@@ -106,6 +107,13 @@ def test_state_holds_everything(name, tmp_path):
         method.step(pairs(2))
     folder = start_run(tmp_path, {"method": name, "config": {}, "loop": {}, "data_sha256": ""})
     folder.save("last", method.state())
+    # used, without what it is trained with
+    used = built(name, trains=False)
+    used.restore(folder.load("last"))
+    assert used.optimizers == {}
+    assert torch.equal(used.recover(pairs(2).stylized), method.recover(pairs(2).stylized))
+
+    # and trained on
     other = built(name)
     other.restore(folder.load("last"))
     for _ in range(2):

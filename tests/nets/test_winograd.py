@@ -1,11 +1,14 @@
 """Minimal filtering is the convolution it stands for, there and back, and stays where it belongs."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from ifrp_bench.methods import Setup, cyclegan
 from ifrp_bench.nets import winograd
 from ifrp_bench.nets.winograd import Conv2d, convolve, pays
+from ifrp_bench.recovery.trained import recover, recover_shard
 
 CASES = [
     # maps, channels in and out, height, width, kernel, padding
@@ -28,10 +31,12 @@ def tensors(case: tuple[int, ...], layout: torch.memory_format) -> tuple[torch.T
     return tuple(tensor.requires_grad_() for tensor in (x, weight, bias))
 
 
+@pytest.mark.parametrize("at_once", [2**24, 1])   # all maps, and map by map
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_is_the_convolution_there_and_back(case, layout):
+def test_it_is_the_convolution_there_and_back(case, layout, at_once, monkeypatch):
     """Against torch's in float64, to 2e-5 of the largest value; a direct one in float32 has 1e-6."""
+    monkeypatch.setattr(winograd, "MOVED_AT_ONCE", at_once)
     ours = tensors(case, layout)
     exact = [tensor.detach().double().requires_grad_() for tensor in ours]
     assert pays(ours[0], ours[1], case[-1])
@@ -85,3 +90,18 @@ def test_the_tables_are_lavins_and_grays():
     values = (by.kernel.double() @ kernel.flatten()) * (by.picture.double() @ tile.flatten())
     wanted = F.conv2d(tile[None, None], kernel[None, None]).flatten()
     assert torch.allclose(by.output.double() @ values, wanted, atol=1e-5)
+
+
+def test_faces_of_a_shard_are_recovered_by_it_and_those_for_use_are_not(monkeypatch):
+    """CycleGAN's residual blocks, 64 faces of a shard in parts; a face differs by a grey level at most."""
+    method = cyclegan.build(cyclegan.Config(width=32, blocks=2), Setup(trains=False))
+    faces = np.random.default_rng(0).integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
+    asked, taken = [], winograd._at_points
+    monkeypatch.setattr(winograd, "_at_points", lambda x, *rest: asked.append(len(x)) or taken(x, *rest))
+    plain = recover(method, faces)
+    assert not asked
+    monkeypatch.setattr(winograd, "MOVED_AT_ONCE", 3_000_000)
+    of_shard = recover_shard(method, faces)
+    assert sum(asked) == 4 * 8 and max(asked) < 8
+    assert np.abs(of_shard.astype(int) - plain).max() <= 1
+    assert np.array_equal(recover_shard(method, faces), of_shard)

@@ -106,6 +106,9 @@ def test_photographs_that_are_not_those_of_the_data_set_are_refused(
         PairRemaker(open_dataset(data), "cpu", faces=photographs, quiet=True)
 
 
-def test_styles_that_nothing_deals_are_refused() -> None:
+def test_what_only_redrawing_looks_at_is_refused_without_it(tiny: Path, photographs: Path) -> None:
     with pytest.raises(InputError, match="redraw is 0"):
         Loop(steps=1, redraw_styles="candy")
+    train = ("train", "--data", tiny, "--faces", photographs)
+    assert "--faces would be ignored" in run(*train, "--dry-run", exit_code=2)
+    assert "1 steps" in run(*train, *sets(redraw=1, steps=1), "--dry-run")

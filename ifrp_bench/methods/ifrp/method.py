@@ -110,21 +110,27 @@ class IFRP(Learner):
         srn = FastSRN(config.network, legacy_stn_bias=config.legacy_stn_bias)
         self.network: nn.Module = srn   # in use; heads are left behind
         self.grown = setup.place(Grown(srn))
-        self.dn = setup.place(DN()) if config.losses != "srn" else None
-        self.identity = open_identity(config.features, setup.device) if config.losses == "ifrp" else None
+        # what it is trained with, as far as its losses want it
+        losses = config.losses if setup.trains else "srn"
+        self.dn = setup.place(DN()) if losses != "srn" else None
+        self.identity = open_identity(config.features, setup.device) if losses == "ifrp" else None
 
-        # by name, for checkpoints; DN has an optimiser of its own
+        # by name, for checkpoints
         networks: dict[str, nn.Module] = {"srn": srn, "heads": cast(nn.Module, self.grown.heads)}
-        optimizers = {"srn": self._optimizer(self.grown)}
         if self.dn:
-            networks["dn"], optimizers["dn"] = self.dn, self._optimizer(self.dn)
-        super().__init__(setup, networks, optimizers)
+            networks["dn"] = self.dn
+        super().__init__(setup, networks, self._optimizers)
 
         self.call_grown = setup.compile(self.grown)
         self.call_dn = setup.compile(self.dn) if self.dn else None
         self.identity_weight = config.identity_weight
         # and the version of the weights that it was made of
         self._for_use: tuple[int, Destylizer] | None = None
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """DN has one of its own."""
+        of_srn = {"srn": self._optimizer(self.grown)}
+        return of_srn | ({"dn": self._optimizer(self.dn)} if self.dn else {})
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         rate = self.config.learning_rate
