@@ -163,7 +163,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_shards(tiny, tmp_path):
     for _ in range(4):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            process.wait(moments.uniform(1.0, 12.0))
+            process.wait(moments.uniform(1.0, 9.0))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

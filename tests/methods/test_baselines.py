@@ -220,8 +220,8 @@ def compared(tiny, tmp_path_factory):
     settings = {
         "cyclegan": short | {"width": 8, "blocks": 1},
         "pix2pix": short | {"width": 8},
-        "gatys": {"steps_per_face": 2},
-        "gatys-oracle": {"steps_per_face": 2},
+        "gatys": {"steps_per_face": 1},
+        "gatys-oracle": {"steps_per_face": 1},
     }
 
     def small(self: paper.Paper, name: str):
@@ -229,6 +229,7 @@ def compared(tiny, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper.Paper, "job", small)
+        patch.setattr(paper, "TIMED_STEPS", 1)
         options = (
             "paper",
             "--data",

@@ -455,7 +455,7 @@ def test_a_gpu_step_is_the_cpus():
 
 
 def test_training_learns(tiny, tmp_path):
-    """Fifty steps at 32x32 on eighteen pairs: better on the very pairs than their mean face is."""
+    """Thirty steps at 32x32, nine pairs a step of eighteen: the pixel loss halves."""
     out = tmp_path / "srn"
     run(
         "train",
@@ -467,7 +467,7 @@ def test_training_learns(tiny, tmp_path):
         out,
         "--preset",
         "smoke",
-        *sets(steps=50, batch_size=18, grow_32=0.99, grow_64=0, mirror="false", validations=1),
+        *sets(steps=30, batch_size=9, grow_32=0.99, grow_64=0, mirror="false", validations=1),
         "--quiet",
     )
     pixel = [facts["pixel"] for facts in log_of(out) if "pixel" in facts]
