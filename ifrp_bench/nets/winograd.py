@@ -143,12 +143,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int
 
 def pays(x: Tensor, weight: Tensor, padding: int) -> bool:
     """Whether minimal filtering is wanted and faster: in training (or ``without_gradients``), on a CPU, in
-    float32, of kernels of side 2 to 5 between enough channels on enough places.
+    float32, of kernels of side 2 to 5 between enough channels on enough places. What is compiled is left to
+    the compiler.
     """
     trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     if not trains and not _without_gradients.get():
         return False
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
     outputs, inputs, side, across = weight.shape
     if side != across or side not in TILES or x.dtype != torch.float32 or weight.dtype != torch.float32:

@@ -65,6 +65,9 @@ def test_its_place_is_training_on_a_cpu_in_float32_and_where_it_saves_time(monke
     with torch.autocast("cpu", torch.bfloat16):
         assert not pays(x, weight, 1)
     assert not pays(x.detach(), weight.detach(), 1)
+    with monkeypatch.context() as compiling:
+        compiling.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert not pays(x, weight, 1)
     assert not pays(x[:1], weight, 1)   # 16 tiles: transforming the kernels takes longer
     assert not pays(x, weight[:8], 1)   # eight channels
     assert not pays(x.double(), weight.double(), 1)
