@@ -174,39 +174,40 @@ class _MinimalFiltering(torch.autograd.Function):
     ) -> Tensor:
         made, kernels, tiles = _filtered(x, weight, bias, padding)
         ctx.by, ctx.padding, ctx.shape = transforms(weight.shape[2]), padding, x.shape
-        # of maps that are taken in parts the tiles are made again: they are twice to four times as large
-        ctx.save_for_backward(kernels, *((tiles,) if tiles is not None else (None, x)))
+        # kernels that are learned need the tiles; of maps that are taken in parts these are made again, since
+        # they are twice to four times as large
+        learned = ctx.needs_input_grad[1]
+        ctx.save_for_backward(kernels, tiles if learned else None, x if learned and tiles is None else None)
         return made
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        by, (kernels, kept, *maps) = ctx.by, ctx.saved_tensors
+        by, (kernels, kept, maps) = ctx.by, ctx.saved_tensors
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         side = by.size - by.tile + 1
         whole = Layout.of(ctx.shape, side, ctx.padding)
-        of_x, of_kernels, of_bias = [], torch.zeros_like(kernels), kernels.new_zeros(kernels.shape[1])
+        of_x, of_weight, of_bias = [], None, kernels.new_zeros(kernels.shape[1])
+        of_kernels = torch.zeros_like(kernels) if for_weight else None
         for start in range(0, whole.count, whole.at_once(kernels)):
             rows = slice(start, start + whole.at_once(kernels))
             part = gradient[rows]
             layout = replace(whole, count=len(part))
             products = torch.mm(by.output.T, _taken_apart(part, by, layout))
             products = products.view(by.size**2, -1, kernels.shape[1])   # (a*a, tiles, K)
-            if ctx.needs_input_grad[0]:
+            if for_x:
                 of_tiles = torch.mm(by.picture.T, torch.bmm(products, kernels).flatten(1))
                 of_x.append(_summed_up(of_tiles, by, layout, ctx.shape, ctx.padding))
-            if ctx.needs_input_grad[1]:
-                tiles = _at_points(maps[0][rows], by, layout, ctx.padding) if maps else kept
+            if of_kernels is not None:
+                tiles = _at_points(maps[rows], by, layout, ctx.padding) if kept is None else kept
                 of_kernels.baddbmm_(products.transpose(1, 2), tiles)
             of_bias += products[by.size + 1].sum(0)
 
-        of_weight = torch.mm(by.kernel.T, of_kernels.flatten(1)).T
-        wanted = ctx.needs_input_grad
-        return (
-            (torch.cat(of_x) if len(of_x) > 1 else of_x[0]) if wanted[0] else None,
-            of_weight.reshape(*kernels.shape[1:], side, side) if wanted[1] else None,
-            of_bias if wanted[2] else None,
-            None,
-        )
+        if of_kernels is not None:
+            of_places = torch.mm(by.kernel.T, of_kernels.flatten(1))   # (r*r, K*C)
+            of_weight = of_places.T.reshape(*kernels.shape[1:], side, side)
+        joined = torch.cat(of_x) if len(of_x) > 1 else of_x[0] if for_x else None
+        return joined, of_weight, of_bias if for_bias else None, None
 
 
 def _kernels_at_points(weight: Tensor, by: Transforms) -> Tensor:

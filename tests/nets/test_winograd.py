@@ -96,7 +96,7 @@ def test_the_tables_are_lavins_and_grays():
 
 
 def test_faces_of_a_shard_are_recovered_by_it_and_those_for_use_are_not(monkeypatch):
-    """CycleGAN's residual blocks, 64 faces of a shard in parts; a face differs by a grey level at most."""
+    """CycleGAN's residual blocks, eight faces in parts; a face differs by a grey level at most."""
     method = cyclegan.build(cyclegan.Config(width=32, blocks=2), Setup(trains=False))
     faces = np.random.default_rng(0).integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
     asked, taken = [], winograd._at_points
