@@ -34,9 +34,11 @@ from ifrp_bench.results.tables import tables_of, write_tables
 from ifrp_bench.robustness import Judged, Rendering, contenders, write_curves, write_left_out
 from ifrp_bench.training.loop import train
 from ifrp_bench.training.resolve import Job, resolve
-from ifrp_bench.training.timing import time_training
+from ifrp_bench.training.timing import Timing, time_training
 
-BUDGET_VALIDATIONS = 4   # of a training that has minutes: they are part of them
+# of a training that has minutes they are part of them: CycleGAN's take a minute each on two cores
+BUDGET_VALIDATIONS = 4   # at most
+VALIDATIONS_SHARE = 0.15   # of the minutes, at most, but for the one at the end
 TIMED_STEPS = 3   # of a method that optimises each face
 LEFT_OUT = "left-out"   # the folder of runs that lack a style
 SKETCHES = "sketches"   # the folder of a results folder with those of a second, test-only data set
@@ -177,15 +179,25 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
     if paper.finished(job.name):
         say(f"{job.name}: finished")
         return Planned(job)
-    if paper.minutes:
-        job = replace(job, loop=replace(job.trained, validations=BUDGET_VALIDATIONS))
     timing = time_training(job, paper.data, paper.device)
     if paper.minutes:
-        steps = _begun_with(root, "loop", "steps") or timing.steps_in(60 * paper.minutes)
-        job, timing = job.with_steps(steps), replace(timing, steps=steps)
+        timing = _within(timing, 60 * paper.minutes)
+        if begun := _begun_with(root, "loop", "steps"):
+            validations = _begun_with(root, "loop", "validations")
+            timing = replace(timing, steps=begun, validations=validations or timing.validations)
+        job = job.with_steps(timing.steps, validations=timing.validations)
     minutes = timing.seconds / 60
     say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
     return Planned(job, timing.seconds)
+
+
+def _within(timing: Timing, seconds: float) -> Timing:
+    """A training that fits into so many seconds, validations counted: as many of them as
+    ``BUDGET_VALIDATIONS`` and ``VALIDATIONS_SHARE`` allow, and the one at the end.
+    """
+    fit = int(VALIDATIONS_SHARE * seconds / timing.a_validation)
+    timing = replace(timing, validations=min(max(1, fit), BUDGET_VALIDATIONS))
+    return replace(timing, steps=timing.steps_in(seconds))
 
 
 def _begun_with(root: Path, section: str, key: str) -> int | None:
