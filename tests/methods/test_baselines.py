@@ -350,9 +350,22 @@ def test_an_equal_budget_gives_each_method_the_steps_that_fit_and_keeps_them(tin
     )
     longer = paper.Paper(wanted.data, wanted.runs, wanted.methods, "smoke", minutes=50)
     for root, settings in (
-        ("pix2pix", {"loop": {"steps": 13}, "config": {}}),
+        ("pix2pix", {"loop": {"steps": 13, "validations": 4}, "config": {}}),
         ("gatys", {"loop": {}, "config": {"steps_per_face": 2}}),
     ):
         start_run(wanted.runs / root, {"method": root, "data_sha256": "", **settings})
     # what is begun keeps its length
     assert [run.job for run in paper.plan(longer, said.append)] == [pix2pix_plan.job, gatys_plan.job]
+
+
+def test_validations_take_their_share_of_a_budget_and_one_is_always_made(tiny, tmp_path, monkeypatch):
+    from ifrp_bench import paper
+    from ifrp_bench.training.timing import Timing
+
+    monkeypatch.setattr(paper, "time_training", lambda *_: Timing(1.0, 60.0, 100, 8))
+    for minutes, validations, steps in ((0.5, 1, 1), (7, 1, 360), (15, 2, 780), (60, 4, 3360)):
+        wanted = paper.Paper(
+            open_dataset(tiny), tmp_path / "runs", ("cyclegan",), "smoke", minutes=minutes
+        )
+        trained = paper.plan(wanted, lambda _: None)[0].job.trained
+        assert (trained.validations, trained.steps) == (validations, steps)
