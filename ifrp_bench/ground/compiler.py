@@ -29,14 +29,20 @@ def compiler(device: str, wish: str = "auto") -> Callable[[Callable[..., Any]], 
 
 
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """The function through ``torch.compile``, or itself, with a word, where that cannot be compiled."""
+    """The function through ``torch.compile``, or itself, with a word, where it or its gradient cannot be
+    compiled.
+    """
     import torch
     from torch._dynamo.exc import TorchDynamoException
+    from torch._functorch import config
 
     if device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         _say_uncompiled("no C++ compiler found")
         return function
     fast = torch.compile(function)
+    if hasattr(config, "force_non_lazy_backward_lowering"):
+        # with the function: one that is compiled when it is first asked for fails where nobody can help
+        config.force_non_lazy_backward_lowering = True
 
     def call(*arguments: Any) -> Any:
         nonlocal fast

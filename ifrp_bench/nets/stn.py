@@ -91,6 +91,16 @@ def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:
     return (difference[:, :, :2].square().sum((1, 2)) / 3 + difference[:, :, 2].square().sum(1)).mean()
 
 
+def composed(first: Tensor, then: Tensor) -> Tensor:
+    """The (N, 2, 3) map of what is resampled twice: ``transform(transform(x, first), then)`` is
+    ``transform(x, composed(first, then))`` but for what the first resampling lost. In float32.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        linear, shift = first[:, :, :2].float(), first[:, :, 2:].float()
+        moved = linear @ then.float()
+        return torch.cat([moved[:, :, :2], moved[:, :, 2:] + shift], 2)
+
+
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside.
 

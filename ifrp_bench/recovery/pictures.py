@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, count
@@ -32,6 +33,7 @@ ROWS = "recovered.csv"
 SHEET = "contact-sheet.png"
 SHEET_FACES = 200   # at most, of a contact sheet
 SHEET_COLUMNS = 8
+KEEPING = 20   # times as long as writing all rows takes passes until they are written again
 PICTURES_AT_ONCE = 4   # a core: then they are written, and the next are read
 LONGEST_NAME = 200   # bytes of a picture's name that its faces' names keep
 STREAM = Path("-")
@@ -106,15 +108,24 @@ def _named(found: Sequence[tuple[Path, Path]], out: Path) -> Iterator[Job]:
     """Each with a base that no other has and under which no picture that is named would be written over."""
     kept = {_place(path) for path, _ in found if path.exists()}
     used: set[Path] = set()
+    named_in: dict[Path, list[str]] = {}   # folder of bases, to the files in it that are pictures named
     for path, full in found:
         place = full.with_name(_fitting(full.name))
+        folder = (out / place).parent
+        if folder not in named_in:   # looked through once, however many pictures go there
+            named_in[folder] = [file.name for file in _files(folder) if _place(file) in kept]
         numbered = chain([place], (place.with_name(f"{place.name}-{number}") for number in count(2)))
         base = next(
             out / name for name in numbered
-            if out / name not in used and not any(_place(file) in kept for file in _made_of(out / name))
+            if out / name not in used and not any(_is_made_of(name.name, file) for file in named_in[folder])
         )
         used.add(base)
         yield Job(path, base)
+
+
+def _files(folder: Path) -> list[Path]:
+    """What lies in a folder, links that lead nowhere left out; nothing where it is not there."""
+    return [path for path in folder.iterdir() if path.exists()] if folder.is_dir() else []
 
 
 def _fitting(name: str) -> str:
@@ -126,16 +137,11 @@ def _fitting(name: str) -> str:
     return f"{start}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
-def _made_of(base: Path) -> list[Path]:
-    """Files that are there and that a picture of this base may be written to."""
-    names = [f"{base.name}.png", *(f"{base.name}-{kind}.png" for kind in ("compared", "pasted"))]
-    there = [base.with_name(name) for name in names if base.with_name(name).exists()]
-    return there + list(base.parent.glob(f"{_literal(base.name)}-face*.png"))
-
-
-def _literal(name: str) -> str:
-    """A name as a pattern that is nothing but the name."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def _is_made_of(base: str, file: str) -> bool:
+    """Whether a picture of this base may be written to a file of this name."""
+    if file in (f"{base}.png", f"{base}-compared.png", f"{base}-pasted.png"):
+        return True
+    return file.startswith(f"{base}-face") and file.endswith(".png")
 
 
 def _place(path: Path) -> tuple[int, int]:
@@ -155,8 +161,8 @@ class Recovery:
         exact_float32(device)
 
     def rows(self, jobs: Sequence[Job]) -> Iterator[list[Row]]:
-        """The rows of each picture, in order, as they are done; ``recovered.csv`` has them at the end, and
-        while they are made all that are done.
+        """The rows of each picture, in order, as they are done; ``recovered.csv`` has them at the end,
+        however it ends, and on the way all but the last seconds' (a twentieth of the time goes into that).
         """
         self.out.mkdir(parents=True, exist_ok=True)
         before = {
@@ -165,14 +171,26 @@ class Recovery:
             if all(row.face and (self.out / row.face).is_file() for row in rows)
         }
         done: dict[str, list[Row]] = {}
-        at_once = PICTURES_AT_ONCE * (default_workers() or 1)
-        for start in range(0, len(jobs), at_once):
-            batch = jobs[start:start + at_once]
-            made = on_threads(lambda job: self._one(job, before.get(str(job.path), [])), batch)
-            for job, rows in zip(batch, made):
-                done[str(job.path)] = rows
-                yield rows
+
+        def keep() -> float:
+            """Write what is done; returns when to write again."""
+            begun = time.monotonic()
             write_rows(self.out, chain.from_iterable((before | done).values()))
+            return time.monotonic() + KEEPING * (time.monotonic() - begun)
+
+        at_once, due = PICTURES_AT_ONCE * (default_workers() or 1), 0.0
+        try:
+            for start in range(0, len(jobs), at_once):
+                batch = jobs[start:start + at_once]
+                made = on_threads(lambda job: self._one(job, before.get(str(job.path), [])), batch)
+                for job, rows in zip(batch, made):
+                    done[str(job.path)] = rows
+                    yield rows
+                if time.monotonic() >= due:
+                    due = keep()
+        finally:
+            if done:
+                keep()
 
     def _one(self, job: Job, before: list[Row]) -> list[Row]:
         """A picture's rows: those of before where nothing has changed."""

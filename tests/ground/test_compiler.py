@@ -1,6 +1,7 @@
 """Passes are compiled or recorded where that can be had, and computed as they are where not."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,28 @@ def test_what_cannot_be_compiled_runs_uncompiled_and_says_so(
     function = compiled(len, "cpu")
     assert function([1, 2]) == 2 and function([1]) == 1
     assert capsys.readouterr().err.count("no headers") == 1
+
+
+def test_where_the_gradient_cannot_be_compiled_nothing_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_func
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("no layout for it")
+
+    backend = aot_autograd(
+        fw_compiler=lambda graph, _: make_boxed_func(graph.forward), bw_compiler=refuse
+    )
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++")
+    function = compiled(lambda x: x.square().sum(), "cpu")
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    for _ in range(2):
+        function(x).backward()
+    assert x.grad is not None and x.grad.tolist() == [4.0, 8.0]
+    assert capsys.readouterr().err.count("no layout for it") == 1
 
 
 class Network(nn.Module):

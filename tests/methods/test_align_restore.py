@@ -9,7 +9,7 @@ from ifrp_bench.methods import Pairs, Setup
 from ifrp_bench.methods.align_restore import (
     Config, Context, Network, Recovering, build, lattice, stages, standardized,
 )
-from ifrp_bench.nets.stn import frame_maps, transform
+from ifrp_bench.nets.stn import composed, frame_maps, transform
 
 
 def pairs(count: int = 4) -> Pairs:
@@ -28,8 +28,23 @@ def test_it_is_one_network_of_less_than_five_million_parameters():
 
 
 def test_it_starts_from_the_upright_face():
-    maps = Network().aligner(torch.rand(2, 3, 128, 128))
-    assert torch.allclose(maps, torch.eye(2, 3).expand(2, -1, -1), atol=1e-6)
+    maps = Network(looks=2).aligner(torch.rand(2, 3, 128, 128))
+    assert torch.allclose(maps, torch.eye(2, 3).expand(2, 2, -1, -1), atol=1e-6)
+
+
+def test_a_further_look_sees_what_the_one_before_made_of_the_face_and_corrects_it():
+    torch.manual_seed(0)
+    network, batch = Network(looks=2).eval(), pairs()
+    for aligner in (network.aligner, network.aligner.further):
+        torch.nn.init.normal_(aligner.out.weight, std=0.5)
+    first, second = network.aligner(batch.stylized)
+    again = network.aligner.further(transform(batch.stylized, first))[0]
+    assert torch.allclose(second, composed(first, again), atol=0.02)   # resampled at half the size there
+    assert not torch.allclose(second, first, atol=0.05)
+
+    # each is taught for itself
+    second.sum().backward()
+    assert not network.aligner.out.weight.grad.any() and network.aligner.further.out.weight.grad.any()
 
 
 def test_palette_and_contrast_do_not_matter_to_the_aligner():
@@ -63,8 +78,9 @@ def test_a_context_does_not_square_what_it_reads():
     assert float(context(1e6 * maps).detach().abs().max()) < 3e6
 
 
-def test_folded_for_use_it_is_the_same_function():
-    method = build(Config(), Setup(steps=4))
+@pytest.mark.parametrize("looks", [1, 2])
+def test_folded_for_use_it_is_the_same_function(looks):
+    method = build(Config(looks=looks), Setup(steps=4))
     for _ in range(2):
         method.step(pairs())
     network = method.network.eval()

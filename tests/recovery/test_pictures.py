@@ -65,6 +65,29 @@ def test_a_second_time_only_what_is_missing_or_changed_is_done(trained, photogra
     assert notes[str(pictures[0])] == "the middle" and notes[str(pictures[2])] == "face found"
 
 
+def test_rows_are_kept_now_and_then_and_whenever_it_ends(trained, photographs, tmp_path, monkeypatch):
+    """Written after every batch, a large folder's rows would take longer than its faces."""
+    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.recovery import pictures
+    from ifrp_bench.recovery.trained import load_trained
+
+    written: list[Path] = []
+    original = pictures.write_rows
+    monkeypatch.setattr(pictures, "PICTURES_AT_ONCE", 1)
+    monkeypatch.setattr(pictures, "default_workers", lambda: 1)
+    monkeypatch.setattr(pictures, "KEEPING", 1e9)
+    monkeypatch.setattr(pictures, "write_rows", lambda out, rows: (written.append(out), original(out, rows)))
+
+    jobs = pictures.find_pictures(sorted(photographs.rglob("*.jpg"))[:5], tmp_path)
+    method = load_trained(open_run(trained)).method
+    going = pictures.Recovery(method, tmp_path, pictures.Wishes(crop="centre")).rows(jobs)
+    for _ in range(3):
+        next(going)
+    assert len(written) == 1 and len(rows_of(tmp_path)) == 1
+    going.close()   # stopped
+    assert len(written) == 2 and len(rows_of(tmp_path)) == 3
+
+
 def test_faces_written_into_the_folder_that_is_searched_are_not_searched(trained, photographs, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
