@@ -53,15 +53,18 @@ class Evaluation:
     ``runs`` are run folders, ``recovered`` names and folders of pictures that other systems made,
     ``sketches`` a test-only data set for the sketch columns, ``aligner`` the run that the condition ``stn``
     takes, ``metrics`` None for those computed by default. ``recognisers`` are names and files, the first
-    one's columns have plain names; none: the best one at hand for the data set's faces. With ``curves`` so
-    many test faces are made again for the robustness curves; ``faces`` and ``styles`` say where photographs
-    and further styles are.
+    one's columns have plain names; none: the best one at hand for the data set's faces. With
+    ``headline_only`` a run is evaluated under the condition of its row in the paper's tables alone (the first
+    of ``conditions`` where that is not among them), the difficulty rows under all. With ``curves`` so many
+    test faces are made again for the robustness curves; ``faces`` and ``styles`` say where photographs and
+    further styles are.
     """
 
     data: Dataset
     out: Path
     runs: tuple[Path, ...] = ()
     conditions: tuple[str, ...] = ("raw",)
+    headline_only: bool = False
     metrics: tuple[str, ...] | None = None
     recognisers: tuple[str, ...] = ()
     sketches: Dataset | None = None
@@ -431,6 +434,8 @@ def _entries(
             if part.aligns:
                 continue
             headline = _headline(part.method.headline, wanted)
+            if wanted.headline_only and condition != headline:
+                continue
             folder = recover_split(run, task)
             yield Entry(
                 name_of(run), run.root.name, condition, folder, condition == headline, _note(run, part),

@@ -54,6 +54,14 @@ recogniser_option = click.option(
         " stored warp."
     ),
 )
+@click.option(
+    "--headline-only",
+    is_flag=True,
+    help=(
+        "Of the conditions each run under one alone, that of its row in the paper's tables: stn for the"
+        " baselines, raw for the others. Difficulty rows under all."
+    ),
+)
 @sketches_option
 @click.option(
     "--recovered",
@@ -92,6 +100,7 @@ def evaluate(
     metrics: str | None,
     recognisers: tuple[str, ...],
     conditions: tuple[str, ...],
+    headline_only: bool,
     sketches: Path | None,
     recovered: tuple[str, ...],
     aligner: Path | None,
@@ -121,8 +130,8 @@ def evaluate(
     """
     if portraits:
         refuse_given(
-            "metrics", "conditions", "sketches", "recovered", "aligner", "curves", "curve_faces", "faces",
-            "styles", because="--portraits has no real faces to score against",
+            "metrics", "conditions", "headline_only", "sketches", "recovered", "aligner", "curves",
+            "curve_faces", "faces", "styles", because="--portraits has no real faces to score against",
         )
         return _portraits(portraits, runs, data, recognisers, out, device, quiet)
     from ifrp_bench.data.shipped import find_run
@@ -142,6 +151,7 @@ def evaluate(
         out=out,
         runs=runs or tuple(all_runs),
         conditions=conditions,
+        headline_only=headline_only,
         metrics=words(metrics),
         recognisers=recognisers,
         sketches=drawings,

@@ -7,6 +7,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
         _say_uncompiled("no C++ compiler found")
         return function
     fast = torch.compile(function)
-    if hasattr(config, "force_non_lazy_backward_lowering"):
+    with suppress(AttributeError):   # of an older torch
         # with the function: one that is compiled when it is first asked for fails where nobody can help
         config.force_non_lazy_backward_lowering = True
 

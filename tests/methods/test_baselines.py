@@ -281,6 +281,19 @@ def test_stopped_it_goes_on_and_trains_nothing_twice(compared):
     assert (root / "out" / "scores.csv").read_bytes() == scores
 
 
+def test_each_run_can_be_evaluated_under_the_condition_of_its_row_alone(compared, tiny):
+    root, *_ = compared
+    run(
+        "eval", root / "runs" / "pix2pix", root / "runs" / "ifrp", "--data", tiny, "--metrics", "psnr",
+        "--condition", "raw", "--condition", "stn", "--aligner", root / "runs" / "aligner",
+        "--headline-only", "--out", root / "headlines", "--quiet",
+    )
+    frame = pd.read_csv(root / "headlines" / "scores.csv", keep_default_na=False)
+    found = frame.groupby("method")["condition"].unique().map(sorted)
+    assert found["pix2pix"] == ["stn"] and found["ifrp"] == ["raw"] and found["copy"] == ["raw", "stn"]
+    assert set(frame[frame["headline"]]["method"]) == set(found.index)
+
+
 def test_gatys_goes_on_where_it_was_stopped(compared, tiny, monkeypatch):
     root, _, _ = compared
     monkeypatch.setitem(recovery.OPTIMISED_AT_ONCE, "cpu", 3)   # of eight faces in a shard

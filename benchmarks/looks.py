@@ -1,0 +1,107 @@
+"""What looks at how a face lies are worth to `align-restore`.
+
+    python -m benchmarks.looks data/lfw                                # its aligner alone, by 1, 2, 3 looks
+    python -m benchmarks.looks data/lfw --run runs/lfw/align-restore   # a run's validation PSNR by either map
+
+The first trains the aligner for ``--steps`` steps of 16 as the method does and says how far its maps take the
+points of a picture from where the stored ones do. The second tells what a run loses to its aligner: PSNR of
+faces of training styles restored from SFs that its own maps undo, and that the stored ones do.
+"""
+
+import math
+from pathlib import Path
+from time import perf_counter
+
+import click
+import torch
+from torch import Tensor
+
+from ifrp_bench.data.format import open_dataset
+from ifrp_bench.data.runs import open_run
+from ifrp_bench.data.split import Split, load_split
+from ifrp_bench.ground.images import as_pictures
+from ifrp_bench.ground.precision import autocast
+from ifrp_bench.methods.align_restore import WARM_UP, Aligning, Config, Network
+from ifrp_bench.metrics.psnr import psnr_db
+from ifrp_bench.nets.stn import misplacement, transform
+from ifrp_bench.recovery.trained import load_trained
+from ifrp_bench.training.batches import Batches
+
+BATCH = 16
+AT_ONCE = 100   # validation pairs
+HALF_SIDE_PX = 64
+
+
+def trained(looks: int, train: Split, steps: int) -> Aligning:
+    """An aligner of so many looks, by the method's rate and augmentation."""
+    torch.manual_seed(0)
+    aligner, config = Aligning(looks), Config()
+    optimizer = torch.optim.AdamW(
+        aligner.parameters(), config.learning_rate, (0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
+    batches = Batches(train, BATCH, 0, mirror=True, colour_maps=0.5)
+    for step in range(steps):
+        rate = config.learning_rate * min(1.0, step / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = batches.at(step)
+        with autocast("cpu"):
+            found = aligner(batch.stylized)
+        loss = torch.stack([misplacement(maps, batch.warp) for maps in found]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return aligner.eval()
+
+
+@torch.no_grad()
+def off_px(aligner: Aligning, split: Split) -> Tensor:
+    """Root mean square, over the points of a picture, of each validation pair's distance, in pixels."""
+    found = []
+    for rows in torch.arange(len(split)).split(AT_ONCE):
+        pairs = split.pairs(rows)
+        for maps, wanted in zip(aligner(pairs.stylized)[-1], pairs.warp):
+            found.append(misplacement(maps[None], wanted[None]).sqrt() * HALF_SIDE_PX)
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def by_either_map(network: Network, split: Split) -> tuple[float, float]:
+    """Mean PSNR of validation faces restored by the network's own maps, and by the stored ones."""
+    scores: list[list[float]] = [[], []]
+    for rows in torch.arange(len(split)).split(AT_ONCE):
+        pairs = split.pairs(rows)
+        for kept, maps in zip(scores, (network.aligner(pairs.stylized)[-1], pairs.warp)):
+            faces = network.restorer(transform(pairs.stylized, maps)).clamp(0, 1)
+            kept += psnr_db(as_pictures(faces), as_pictures(pairs.real)).tolist()
+    own, stored = (sum(kept) / len(kept) for kept in scores)
+    return own, stored
+
+
+@click.command(help=__doc__)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), help="An `align-restore` that is trained.")
+@click.option("--looks", default="1,2,3", show_default=True)
+@click.option("--steps", default=900, show_default=True)
+def main(data: Path, run: Path | None, looks: str, steps: int) -> None:
+    """Print the figures."""
+    dataset = open_dataset(data)
+    validation = load_split(dataset, "val", "cpu")
+    if run:
+        method = load_trained(open_run(run), checkpoint="best").method
+        own, stored = by_either_map(method.inference().network, validation)   # type: ignore[attr-defined]
+        click.echo(f"{run}: {own:.2f} dB by its own maps, {stored:.2f} dB by the stored ones")
+        return
+    train = load_split(dataset, "train", "cpu")
+    for count in map(int, looks.split(",")):
+        begun = perf_counter()
+        aligner = trained(count, train, steps)
+        seconds, off = perf_counter() - begun, off_px(aligner, validation)
+        click.echo(
+            f"{count} looks: {off.square().mean().sqrt():.2f} px off (root mean square),"
+            f" {off.median():.2f} in the median, {seconds:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
