@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN, pictures_of
-from ifrp_bench.data.runs import Run, open_run, start_run
+from ifrp_bench.data.runs import Run, RunError, open_run, start_run
 from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground import memory
@@ -187,7 +189,7 @@ class _Training:
         )
         self.method: Recoverer = declared.build(job.config, setup)
         if loop.init and not run.has("last"):
-            _start_from(find_run(Path(loop.init)), self.method)
+            _start_from(find_run(Path(loop.init)), self.method, asdict(job.config))
         self.averages = (
             Averages(self.method.network, loop.ema) if loop.ema and self.method.network is not None else None
         )
@@ -389,11 +391,21 @@ class _Training:
                 self.events.add_scalar(name, value, self.step)
 
 
-def _start_from(run: Run, method: Recoverer) -> None:
-    """Give a method the weights that another run ended with. Raises InputError where they do not fit."""
+def _start_from(run: Run, method: Recoverer, config: dict[str, Any]) -> None:
+    """Give a method, built by ``config``, the weights that another run ended with.
+
+    Raises InputError where they do not fit, with the settings by which they may.
+    """
     if method.network is None:
         raise InputError(f"init={run.root}: this method has no network that could start from weights")
-    method.network.load_state_dict(run.weights(method.network))
+    try:
+        weights = run.weights(method.network)
+    except RunError as error:
+        theirs = asdict(parts.trainable(run.method).declared.config(**run.info["config"]))
+        other = [f"{key}={value}" for key, value in theirs.items() if config.get(key, value) != value]
+        said = f"{error}; its settings differ: {', '.join(other)}" if other else str(error)
+        raise InputError(said) from None
+    method.network.load_state_dict(weights)
 
 
 def _events(run: Run) -> Any:

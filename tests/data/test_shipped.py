@@ -140,7 +140,15 @@ def test_a_training_starts_from_weights(named, folder, tiny, tmp_path):
         ]
         assert (max(apart) < 1e-2) == close
     other = sets(network="srn-4stn", init=named)
-    assert "do not fit" in run(*words, "--out", tmp_path / "x", *short, *other, exit_code=1)
+    printed = run(*words, "--out", tmp_path / "x", *short, *other, exit_code=1)
+    assert "do not fit" in printed and "network=srn-3stn" in printed
+
+
+def test_the_shipped_weights_start_a_training_as_the_docs_say(tiny, tmp_path):
+    words = ("train", "--method", "align-restore", "--data", tiny, "--preset", "smoke", "--quiet")
+    short = sets(steps=1, batch_size=2, validations=1, init="portraits")
+    assert "looks=1" in run(*words, "--out", tmp_path / "two", *short, exit_code=1)
+    run(*words, "--out", tmp_path / "one", *short, *sets(looks=1))
 
 
 def test_only_finished_runs_are_shipped(folder, tiny, tmp_path):
