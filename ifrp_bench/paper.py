@@ -185,9 +185,8 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
     timing = time_training(job, paper.data, paper.device)
     if paper.minutes:
         timing = _within(timing, 60 * paper.minutes)
-        if begun := _begun_with(root, "loop", "steps"):
-            validations = _begun_with(root, "loop", "validations")
-            timing = replace(timing, steps=begun, validations=validations or timing.validations)
+        begun = {key: _begun_with(root, "loop", key) for key in ("steps", "validations")}
+        timing = replace(timing, **{key: number for key, number in begun.items() if number})
         job = job.with_steps(timing.steps, validations=timing.validations)
     minutes = timing.seconds / 60
     say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")

@@ -223,7 +223,7 @@ def test_srn_hears_of_it_when_dn_tells_its_faces_from_real_ones():
     """
     method = build(Config(losses="srn-dn", gate=False, warm_up=False, learning_rate=1e-4), Setup(steps=100))
     for _ in range(12):
-        losses = method.step(batch(4))
+        losses = method.step(batch(8))
     assert max(float(losses["dn_real"]), float(losses["dn_recovered"])) < 0.5
     assert float(losses["adversarial"]) > 0.5
 
