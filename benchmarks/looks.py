@@ -8,9 +8,9 @@ points of a picture from where the stored ones do. The second tells what a run l
 faces of training styles restored from SFs that its own maps undo, and that the stored ones do.
 """
 
-import math
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import click
 import torch
@@ -20,8 +20,8 @@ from ifrp_bench.data.format import open_dataset
 from ifrp_bench.data.runs import open_run
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground.images import as_pictures
-from ifrp_bench.ground.precision import autocast
-from ifrp_bench.methods.align_restore import WARM_UP, Aligning, Config, Network
+from ifrp_bench.methods import Setup
+from ifrp_bench.methods.align_restore import Aligning, AlignRestore, Config, Network
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.stn import misplacement, transform
 from ifrp_bench.recovery.trained import load_trained
@@ -33,25 +33,17 @@ HALF_SIDE_PX = 64
 
 
 def trained(looks: int, train: Split, steps: int) -> Aligning:
-    """An aligner of so many looks, by the method's rate and augmentation."""
-    torch.manual_seed(0)
-    aligner, config = Aligning(looks), Config()
-    optimizer = torch.optim.AdamW(
-        aligner.parameters(), config.learning_rate, (0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
+    """An aligner of so many looks, by the method's own optimiser, rate and augmentation."""
+    method = AlignRestore(Config(looks=looks, feature_weight=0), Setup(steps=steps))
     batches = Batches(train, BATCH, 0, mirror=True, colour_maps=0.5)
     for step in range(steps):
-        rate = config.learning_rate * min(1.0, step / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         batch = batches.at(step)
-        with autocast("cpu"):
-            found = aligner(batch.stylized)
-        loss = torch.stack([misplacement(maps, batch.warp) for maps in found]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return aligner.eval()
+        method.set_learning_rate(method.learning_rate())
+        with method.setup.autocast():
+            found = method.find(batch.stylized)
+        method.update("network", torch.stack([misplacement(maps, batch.warp) for maps in found]).sum())
+        method.done += 1
+    return cast(Network, method.network).aligner.eval()
 
 
 @torch.no_grad()

@@ -1,7 +1,11 @@
-"""A split in memory or on the device: all of its pairs as uint8, and rows of it as faces."""
+"""A split in memory or on the device, all of its pairs as uint8 and rows of it as faces; or on disk, to be
+looked into.
+"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,10 +13,11 @@ from torch import Tensor
 
 from ifrp_bench.data.format import Dataset, Shard, ShardError
 from ifrp_bench.ground.images import as_faces
-from ifrp_bench.ground.workers import on_threads
+from ifrp_bench.ground.warp import FACE_PX
+from ifrp_bench.ground.workers import default_workers, on_threads
 from ifrp_bench.methods import Pairs
 
-CHUNK = 256   # real faces summed at a time
+CHUNK = 256   # faces summed or looked at at a time
 
 
 @dataclass(frozen=True)
@@ -67,41 +72,126 @@ class Split:
             raise ShardError(f"without_style {style!r}: the split's styles are {there}; some are to be left")
         return self.chosen(kept)
 
+    def stylized_parts(self) -> Iterator[Tensor]:
+        """``stylized``, some rows at a time."""
+        yield from self.stylized.split(CHUNK)
+
     @cached_property
     def mean_face(self) -> Tensor:
         """The mean real face, uint8 (H, W, 3): the first thing that a
         network learns, and what it must leave behind.
         """
-        total = sum(part.double().sum(0) for part in self.real.split(CHUNK))
-        return (total / len(self.real)).round().byte()   # type: ignore[union-attr]
+        return mean_of(self.real)
+
+
+@dataclass(frozen=True)
+class LookedInto:
+    """A split on disk for methods that look into it (``methods.Training``): its real faces in memory once
+    they are asked for, its stylized ones read a few shards at a time.
+    """
+
+    data: Dataset
+    split: str
+    device: str
+
+    def stylized_parts(self) -> Iterator[Tensor]:
+        """uint8 (k, H, W, 3) each, in order."""
+        for shard in _read(self.data, self.split, upright=False):
+            yield torch.from_numpy(shard.stylized).to(self.device)
+
+    @property
+    def stylized(self) -> Tensor:
+        """uint8 (n, H, W, 3): all of them, which takes their memory."""
+        return torch.cat(list(self.stylized_parts()))
+
+    @property
+    def real(self) -> Tensor:
+        """uint8 (m, H, W, 3)."""
+        return self._real_faces[0]
+
+    @property
+    def real_index(self) -> Tensor:
+        """int64 (n,) into ``real``."""
+        return self._real_faces[1]
+
+    @cached_property
+    def mean_face(self) -> Tensor:
+        """The mean real face, uint8 (H, W, 3)."""
+        return mean_of(self.real)
+
+    @cached_property
+    def _real_faces(self) -> tuple[Tensor, Tensor]:
+        real = np.empty((_counted(self.data, self.split, "faces"), FACE_PX, FACE_PX, 3), np.uint8)
+        index, faces = [], 0
+        for shard in _read(self.data, self.split, upright=False):
+            index.append(shard.real_index + faces)
+            real[faces:faces + len(shard.real)] = shard.real
+            faces += len(shard.real)
+        where = torch.from_numpy(np.concatenate(index).astype(np.int64))
+        return torch.from_numpy(real).to(self.device), where.to(self.device)
 
 
 def load_split(data: Dataset, split: str, device: str, *, upright: bool = False) -> Split:
     """Every shard of a split, hashes checked; with ``upright`` SFs are brought upright with their stored
     warps.
 
-    Raises ShardError for a split without pairs.
+    Memory holds the split and a shard a core. Raises ShardError for a split without pairs, and for a shard of
+    another length than ``dataset.json`` says.
     """
-    shards = [data.read(path) for path in data.shards(split)]
-    if not shards:
+    pairs, faces = (_counted(data, split, what) for what in ("pairs", "faces"))
+    stylized = np.empty((pairs, FACE_PX, FACE_PX, 3), np.uint8)
+    real = np.empty((faces, FACE_PX, FACE_PX, 3), np.uint8)
+    index, warp, style, identity = [], [], [], []
+    pairs = faces = 0   # that are there
+    for shard in _read(data, split, upright=upright):
+        # rows count through the shards, and so do the real faces that they point at
+        index.append(shard.real_index + faces)
+        stylized[pairs:pairs + len(shard.stylized)] = shard.stylized
+        real[faces:faces + len(shard.real)] = shard.real
+        pairs, faces = pairs + len(shard.stylized), faces + len(shard.real)
+        warp.append(shard.warp)
+        style.append(shard.style)
+        identity.append(shard.identity)
+    return Split(
+        stylized=torch.from_numpy(stylized).to(device),
+        real=torch.from_numpy(real).to(device),
+        real_index=torch.from_numpy(np.concatenate(index).astype(np.int64)).to(device),
+        warp=normalized(torch.from_numpy(np.concatenate(warp)), FACE_PX).to(device),
+        style=np.char.decode(np.concatenate(style), "utf-8"),
+        identity=np.concatenate(identity),
+    )
+
+
+def _read(data: Dataset, split: str, *, upright: bool) -> Iterator[Shard]:
+    """A split's shards in order, a few at a time on all cores."""
+    def one(path: Path) -> Shard:
+        shard, entry = data.read(path), data.info["shards"][data.name_of(path)]
+        there = len(shard.stylized), len(shard.real)
+        if there != (entry["pairs"], entry["faces"]):
+            raise ShardError(
+                f"{path}: {there[0]} pairs of {there[1]} faces, dataset.json says {entry['pairs']} of"
+                f" {entry['faces']}"
+            )
+        return _upright(shard) if upright else shard
+
+    paths, at_once = data.shards(split), default_workers() or 1
+    for start in range(0, len(paths), at_once):
+        yield from on_threads(one, paths[start:start + at_once])
+
+
+def _counted(data: Dataset, split: str, what: str) -> int:
+    """How many ``pairs`` or ``faces`` the shards of a split have. Raises ShardError for a split without."""
+    count = sum(int(data.info["shards"][data.name_of(path)][what]) for path in data.shards(split))
+    if not count:
         make = f"`ifrp-bench synth --set {split}_faces=N`"
         raise ShardError(f"{data.root}: the split {split!r} has no pairs; make it with {make}")
-    if upright:
-        shards = on_threads(_upright, shards)
+    return count
 
-    # rows count through the shards, and so do the real faces that they point at
-    starts = np.cumsum([0, *(len(shard.real) for shard in shards)])
-    index = [shard.real_index + start for shard, start in zip(shards, starts)]
-    warp = torch.from_numpy(np.concatenate([shard.warp for shard in shards]))
-    size_px = shards[0].real.shape[1]
-    return Split(
-        stylized=torch.from_numpy(np.concatenate([shard.stylized for shard in shards])).to(device),
-        real=torch.from_numpy(np.concatenate([shard.real for shard in shards])).to(device),
-        real_index=torch.from_numpy(np.concatenate(index).astype(np.int64)).to(device),
-        warp=normalized(warp, size_px).to(device),
-        style=np.char.decode(np.concatenate([shard.style for shard in shards]), "utf-8"),
-        identity=np.concatenate([shard.identity for shard in shards]),
-    )
+
+def mean_of(real: Tensor) -> Tensor:
+    """The mean of faces, uint8 (m, H, W, 3) to (H, W, 3)."""
+    total = sum(part.double().sum(0) for part in real.split(CHUNK))
+    return (total / len(real)).round().byte()   # type: ignore[union-attr]
 
 
 def _upright(shard: Shard) -> Shard:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -227,14 +229,8 @@ def forecast(
     todo = tuple(
         shard for shard in plan.shards if shard.name not in there or not (out / shard.name).exists()
     )
-    batch_size = batch_size or BATCH_SIZES[device]
-
-    def maker() -> PairMaker:
-        stylizer = Stylizer(chosen, precision=plan.recipe.precision, device=device, batch_size=batch_size)
-        return PairMaker(plan.recipe, source, stylizer)
-
-    makers = [maker() for _ in range(max(1, workers) if device == "cpu" else 1)]
-    return Forecast(plan, todo, _time_shards(todo, makers, TIMED_FACES[device]))
+    jobs = _Jobs(plan.recipe, source, chosen, device, batch_size or BATCH_SIZES[device], out)
+    return Forecast(plan, todo, _time_shards(todo, jobs, min(workers, len(todo)), TIMED_FACES[device]))
 
 
 def _planned(
@@ -250,29 +246,28 @@ def _planned(
     return source, make_plan(recipe, source)
 
 
-def _time_shards(shards: Sequence[PlannedShard], makers: list[PairMaker], faces: int) -> float:
-    """How many seconds the shards will take: of each kind, those of other styles, every maker makes a few
-    faces of its own, all at once, as the workers will.
+def _time_shards(shards: Sequence[PlannedShard], jobs: "_Jobs", workers: int, faces: int) -> float:
+    """How many seconds the shards will take: of each kind, those of other styles, every worker makes a few
+    faces of its own, all at once and in a process of its own, as in synthesis: rendered faces keep threads
+    waiting for Python's lock, and would seem to take half as long again.
     """
-    import torch
-
-    a_face = {}
-    with one_thread(), ThreadPoolExecutor(
-        len(makers), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        for first in {_kind(shard): shard for shard in reversed(shards)}.values():
-            samples = [
-                part_of(first, slice(start * faces, (start + 1) * faces)) for start in range(len(makers))
-            ]
-            samples = [sample if sample.faces else part_of(first, slice(0, faces)) for sample in samples]
-            list(pool.map(_make_one, makers, samples))   # the first time buffers are made and files are read
-            started = time.perf_counter()
-            list(pool.map(PairMaker.make, makers, samples))
-            taken = time.perf_counter() - started
-            a_face[_kind(first)] = taken / max(len(sample.faces) for sample in samples)
+    makers = max(1, workers if jobs.device == "cpu" else 0)
+    kinds = {_kind(shard): shard for shard in reversed(shards)}
+    samples = []
+    for first in kinds.values():
+        parts_of = [part_of(first, slice(start * faces, (start + 1) * faces)) for start in range(makers)]
+        samples += [sample if sample.faces else part_of(first, slice(0, faces)) for sample in parts_of]
+    barrier = get_context("spawn").Barrier(makers)
+    taken = list(map_in_order(
+        _seconds_a_face, samples, workers=makers if makers > 1 else 0,
+        initializer=_set_jobs_together, arguments=(jobs, barrier),
+    ))
+    a_face = {
+        kind: max(taken[number * makers:(number + 1) * makers]) for number, kind in enumerate(kinds)
+    }
 
     # in order, each to the worker that is free first
-    free = [0.0] * len(makers)
+    free = [0.0] * makers
     for shard in shards:
         heapq.heapreplace(free, free[0] + a_face[_kind(shard)] * len(shard.faces))
     return max(free)
@@ -281,10 +276,6 @@ def _time_shards(shards: Sequence[PlannedShard], makers: list[PairMaker], faces:
 def _kind(shard: PlannedShard) -> tuple[bool, tuple[str, ...]]:
     """What its faces' time depends on: a test face is misaligned once, others anew for each style."""
     return shard.split == "test", shard.styles
-
-
-def _make_one(maker: PairMaker, shard: PlannedShard) -> None:
-    maker.make(part_of(shard, slice(0, 1)))
 
 
 def size_of(shards: Sequence[PlannedShard]) -> int:
@@ -479,6 +470,20 @@ _here: dict[str, Any] = {}   # one per worker process: what makes its shards, se
 
 def _set_jobs(jobs: _Jobs) -> None:
     _here.update(jobs=jobs, maker=jobs.maker())
+
+
+def _set_jobs_together(jobs: _Jobs, barrier: Barrier) -> None:
+    """Where workers are timed none may begin while others are still starting."""
+    _set_jobs(jobs)
+    barrier.wait()
+
+
+def _seconds_a_face(sample: PlannedShard) -> float:
+    maker = _here["maker"]
+    maker.make(part_of(sample, slice(0, 1)))   # the first time buffers are made and files are read
+    started = time.perf_counter()
+    maker.make(sample)
+    return (time.perf_counter() - started) / len(sample.faces)
 
 
 def _make(shard: PlannedShard) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ What declares parts is read by every command, so torch, which takes two seconds,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -50,9 +50,13 @@ def alone(tensors: Iterable[Tensor]) -> None:
 
 
 class Training(Protocol):
-    """The training split as uint8 pictures (``data.split.Split`` is one),
-    for methods that look into it without being trained.
+    """The training split as uint8 pictures (``data.split`` has one in memory and one on disk), for methods
+    that look into it without being trained.
     """
+
+    def stylized_parts(self) -> Iterator[Tensor]:
+        """``stylized`` some rows at a time, in order: 30,000 in one are 1.5 GB."""
+        ...
 
     @property
     def stylized(self) -> Tensor:

@@ -15,8 +15,6 @@ from ifrp_bench.ground.settings import Count
 from ifrp_bench.ground.images import as_faces
 from ifrp_bench.methods import Fixed, Method, Setup, training_of
 
-CHUNK = 1024   # training faces converted at a time
-
 
 @dataclass(frozen=True)
 class Config:
@@ -34,7 +32,7 @@ def build(config: Config, setup: Setup) -> Fixed:
 
     # (n, 3 * size_px^2)
     # the training SFs, small, and their lengths, for distances by one matrix product
-    known = torch.cat([small(as_faces(part)) for part in training.stylized.split(CHUNK)])
+    known = torch.cat([small(as_faces(part)) for part in training.stylized_parts()])
     norms = known.square().sum(1)
 
     def recover(stylized: Tensor) -> Tensor:

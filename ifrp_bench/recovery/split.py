@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ifrp_bench import __version__, parts
 from ifrp_bench.data.format import Dataset, Shard, read_recovered, recovered_facts, write_recovered
 from ifrp_bench.data.runs import Run
-from ifrp_bench.data.split import load_split
+from ifrp_bench.data.split import LookedInto, load_split
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.images import tile, to_faces, to_pictures, write_png
@@ -108,7 +108,7 @@ def recover_split(run: Run, task: Task, *, checkpoint: str = "last") -> Path:
 
     def build() -> Recoverer:
         looks = not part.aligns and part.method.needs_training
-        training = load_split(task.training or task.data, "train", task.device) if looks else None
+        training = LookedInto(task.training or task.data, "train", task.device) if looks else None
         return load_trained(run, checkpoint=checkpoint, device=task.device, training=training).method
 
     weights = NO_CHECKPOINT if part.use == "optimised" else run.sha256(checkpoint)
@@ -129,7 +129,7 @@ def recover_untrained(name: str, task: Task, out: Path) -> Path:
 
     def build() -> Recoverer:
         there = part.method.needs_training and looked_into.pairs("train")
-        training = load_split(looked_into, "train", task.device) if there else None
+        training = LookedInto(looked_into, "train", task.device) if there else None
         return part.method.build(part.method.config(**part.settings), Setup(task.device, training=training))
 
     facts = {"method": name, "version": __version__, "training_sha256": looked_into.sha256}
@@ -226,7 +226,7 @@ def time_faces(part: Part, config: object, data: Dataset, device: str) -> float:
 
     From its recovery of some validation faces.
     """
-    method = part.declared.build(config, Setup(device, training=load_split(data, "train", device)))
+    method = part.declared.build(config, Setup(device, training=LookedInto(data, "train", device)))
     split = load_split(data, "val", device, upright=True)
     size = OPTIMISED_AT_ONCE["cpu" if device == "cpu" else "cuda"]
     batch = split.pairs(torch.arange(size, device=device) % len(split))

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 
-from ifrp_bench.data.format import Shard, read_shard, write_shard
+from ifrp_bench.data.format import Dataset, Shard, read_shard, write_shard
 from tests.conftest import run, sets
 
 
@@ -38,6 +39,20 @@ def edit(out, change):
 def test_a_good_data_set_is_good(tiny):
     output = run("verify", tiny, "--quiet")
     assert "good (6 shards, 48 pairs, every hash;" in output and "rendered again and equal" in output
+
+
+def test_one_shard_is_in_memory_at_a_time(tiny, monkeypatch):
+    read, kept, alive = Dataset.read, [], []
+
+    def reading(data, path):
+        alive.append(sum(pictures() is not None for pictures in kept))
+        shard = read(data, path)
+        kept.append(weakref.ref(shard.stylized))
+        return shard
+
+    monkeypatch.setattr(Dataset, "read", reading)
+    run("verify", tiny, "--sample", 0, "--quiet")
+    assert len(kept) >= 6 and max(alive) == 1, alive
 
 
 def test_a_truncated_shard_and_a_flipped_byte_are_named(copy):

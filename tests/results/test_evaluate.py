@@ -218,6 +218,37 @@ def test_tables_are_there_in_three_forms_and_the_paper_has_a_column_of_its_own(r
     assert "**" in (results / "tables" / "table2.md").read_text()
 
 
+def test_a_picture_that_stands_often_is_embedded_once(tiny, tmp_path):
+    """And each of its rows has the scores of a row whose pictures all differ by a grey level somewhere."""
+    data = open_dataset(tiny)
+    asked: list[int] = []
+
+    class Counting(Halves):
+        def embed(self, faces: np.ndarray) -> np.ndarray:
+            asked.append(len(faces))
+            return super().embed(faces)
+
+    for path in data.shards("test"):
+        shard = read_shard(path)
+        same = np.broadcast_to(shard.real[0], shard.stylized.shape).copy()
+        write_recovered(tmp_path / "same" / path.name, same, {})
+        for row in range(len(same)):   # where nobody looks
+            same[row, 1, 1] = row
+        write_recovered(tmp_path / "differ" / path.name, same, {})
+    shards, pairs = len(data.shards("test")), data.pairs("test")
+    scores, counts = {}, {}
+    for name in ("same", "differ"):
+        asked.clear()
+        evaluate(
+            [Entry(name, "", "raw", tmp_path / name)], data, tmp_path / "out" / name,
+            recogniser=Counting("upper", slice(0, 64, 8)), metrics=("frr",), quiet=True,
+        )
+        scores[name] = read_scores(tmp_path / "out" / name).drop(columns="method")
+        counts[name] = sum(asked)
+    pd.testing.assert_frame_equal(scores["same"], scores["differ"])
+    assert counts["differ"] - counts["same"] == pairs - shards
+
+
 def test_scores_and_embeddings_are_kept_and_a_broken_one_is_made_again(results, tiny, pixels):
     kept = sorted((results / "kept").iterdir())
     stamps = {path: path.stat().st_mtime_ns for path in kept}
