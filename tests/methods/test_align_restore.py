@@ -119,7 +119,10 @@ def test_the_learning_rate_is_warmed_up_and_falls_to_nothing():
 
 
 def test_it_learns_where_a_face_lies_and_what_it_is():
-    config = Config(learning_rate=4e-3, own_from=0.0, own_until=0.1, lattice_weight=0.0)
+    config = Config(
+        learning_rate=4e-3, own_from=0.0, own_until=0.1, lattice_weight=0.0, feature_weight=0.1,
+        features_from=0.4,
+    )
     method = build(config, Setup(steps=80))
     batch = pairs()
     first = method.step(batch)

@@ -45,6 +45,9 @@ class FourFaces:
     real_index = torch.tensor([1, 0, 3, 2])
     mean_face = real.double().mean(0).round().byte()
 
+    def stylized_parts(self):
+        return iter(self.stylized.split(3))
+
 
 def built(name: str, steps: int = 8, *, trains: bool = True, **settings):
     part = PARTS[name]
