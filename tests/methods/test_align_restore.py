@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs, Setup
 from ifrp_bench.methods.align_restore import (
-    Config, Context, Network, Recovering, build, lattice, stages, standardized,
+    Config, Context, Network, Recovering, build, fine, lattice, stages, standardized,
 )
 from ifrp_bench.nets.stn import composed, frame_maps, transform
 
@@ -130,6 +130,17 @@ def test_it_learns_where_a_face_lies_and_what_it_is():
         last = method.step(batch)
     assert float(last["align"]) < float(first["align"]) / 4
     assert float(last["pixel"]) < float(first["pixel"]) / 4
+
+
+def test_what_is_fine_is_what_halving_does_not_see():
+    coarse = F.interpolate(torch.rand(2, 3, 64, 64), scale_factor=2, mode="nearest")
+    assert float(fine(coarse)) < 1e-12
+    grid = torch.tensor([0.1, -0.1]).repeat(64).expand(2, 3, 128, 128)
+    assert float(fine(coarse + grid)) == pytest.approx(0.01, rel=1e-4)
+
+    # and with it a step tells of it, without it none
+    assert "fine" not in build(Config(), Setup(steps=10)).step(pairs())
+    assert "fine" in build(Config(fine_weight=20.0), Setup(steps=10)).step(pairs())
 
 
 def test_the_lattice_is_what_repeats_every_four_pixels():
