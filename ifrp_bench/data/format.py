@@ -233,8 +233,17 @@ class Dataset:
         return [self.root / name for name, entry in entries if entry["split"] == split]
 
     def read(self, path: Path) -> Shard:
-        """One of its shards, whole, every byte held to the hash in ``dataset.json``. Raises ShardError."""
-        return read_shard(path, sha256=self.info["shards"][self.name_of(path)]["sha256"])
+        """One of its shards, whole, every byte and its lengths held to ``dataset.json``. Raises ShardError.
+        """
+        entry = self.info["shards"][self.name_of(path)]
+        shard = read_shard(path, sha256=entry["sha256"])
+        pairs, faces = len(shard.stylized), len(shard.real)
+        if (pairs, faces) != (entry["pairs"], entry["faces"]):
+            raise ShardError(
+                f"{path}: {pairs} pairs of {faces} faces, dataset.json says {entry['pairs']} of"
+                f" {entry['faces']}"
+            )
+        return shard
 
     def name_of(self, path: Path) -> str:
         """What a shard is called in ``dataset.json``: its path inside the folder."""

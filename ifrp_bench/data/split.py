@@ -81,7 +81,7 @@ class Split:
         """The mean real face, uint8 (H, W, 3): the first thing that a
         network learns, and what it must leave behind.
         """
-        return mean_of(self.real)
+        return _mean_of(self.real)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class LookedInto:
 
     def stylized_parts(self) -> Iterator[Tensor]:
         """uint8 (k, H, W, 3) each, in order."""
-        for shard in _read(self.data, self.split, upright=False):
+        for shard in _read(self.data, self.split):
             yield torch.from_numpy(shard.stylized).to(self.device)
 
     @property
@@ -117,18 +117,34 @@ class LookedInto:
     @cached_property
     def mean_face(self) -> Tensor:
         """The mean real face, uint8 (H, W, 3)."""
-        return mean_of(self.real)
+        return _mean_of(self.real)
 
     @cached_property
     def _real_faces(self) -> tuple[Tensor, Tensor]:
-        real = np.empty((_counted(self.data, self.split, "faces"), FACE_PX, FACE_PX, 3), np.uint8)
-        index, faces = [], 0
-        for shard in _read(self.data, self.split, upright=False):
-            index.append(shard.real_index + faces)
-            real[faces:faces + len(shard.real)] = shard.real
-            faces += len(shard.real)
-        where = torch.from_numpy(np.concatenate(index).astype(np.int64))
-        return torch.from_numpy(real).to(self.device), where.to(self.device)
+        gathered = _RealFaces(self.data, self.split)
+        for shard in _read(self.data, self.split):
+            gathered.add(shard)
+        return gathered.on(self.device)
+
+
+class _RealFaces:
+    """The real faces of a split, shard after shard, and of each row which of them is its own."""
+
+    def __init__(self, data: Dataset, split: str) -> None:
+        self.faces = np.empty((_counted(data, split, "faces"), FACE_PX, FACE_PX, 3), np.uint8)
+        self.index: list[np.ndarray] = []   # of each shard, counted through all of them
+        self.there = 0
+
+    def add(self, shard: Shard) -> None:
+        """The next shard's."""
+        self.index.append(shard.real_index.astype(np.int64) + self.there)
+        self.faces[self.there:self.there + len(shard.real)] = shard.real
+        self.there += len(shard.real)
+
+    def on(self, device: str) -> tuple[Tensor, Tensor]:
+        """uint8 (m, H, W, 3) and int64 (n,)."""
+        index = np.concatenate(self.index)
+        return torch.from_numpy(self.faces).to(device), torch.from_numpy(index).to(device)
 
 
 def load_split(data: Dataset, split: str, device: str, *, upright: bool = False) -> Split:
@@ -138,40 +154,32 @@ def load_split(data: Dataset, split: str, device: str, *, upright: bool = False)
     Memory holds the split and a shard a core. Raises ShardError for a split without pairs, and for a shard of
     another length than ``dataset.json`` says.
     """
-    pairs, faces = (_counted(data, split, what) for what in ("pairs", "faces"))
-    stylized = np.empty((pairs, FACE_PX, FACE_PX, 3), np.uint8)
-    real = np.empty((faces, FACE_PX, FACE_PX, 3), np.uint8)
-    index, warp, style, identity = [], [], [], []
-    pairs = faces = 0   # that are there
+    real = _RealFaces(data, split)
+    stylized = np.empty((_counted(data, split, "pairs"), FACE_PX, FACE_PX, 3), np.uint8)
+    warp, style, identity = [], [], []
+    pairs = 0   # that are there
     for shard in _read(data, split, upright=upright):
-        # rows count through the shards, and so do the real faces that they point at
-        index.append(shard.real_index + faces)
+        real.add(shard)
         stylized[pairs:pairs + len(shard.stylized)] = shard.stylized
-        real[faces:faces + len(shard.real)] = shard.real
-        pairs, faces = pairs + len(shard.stylized), faces + len(shard.real)
+        pairs += len(shard.stylized)
         warp.append(shard.warp)
         style.append(shard.style)
         identity.append(shard.identity)
+    faces, index = real.on(device)
     return Split(
         stylized=torch.from_numpy(stylized).to(device),
-        real=torch.from_numpy(real).to(device),
-        real_index=torch.from_numpy(np.concatenate(index).astype(np.int64)).to(device),
+        real=faces,
+        real_index=index,
         warp=normalized(torch.from_numpy(np.concatenate(warp)), FACE_PX).to(device),
         style=np.char.decode(np.concatenate(style), "utf-8"),
         identity=np.concatenate(identity),
     )
 
 
-def _read(data: Dataset, split: str, *, upright: bool) -> Iterator[Shard]:
+def _read(data: Dataset, split: str, *, upright: bool = False) -> Iterator[Shard]:
     """A split's shards in order, a few at a time on all cores."""
     def one(path: Path) -> Shard:
-        shard, entry = data.read(path), data.info["shards"][data.name_of(path)]
-        there = len(shard.stylized), len(shard.real)
-        if there != (entry["pairs"], entry["faces"]):
-            raise ShardError(
-                f"{path}: {there[0]} pairs of {there[1]} faces, dataset.json says {entry['pairs']} of"
-                f" {entry['faces']}"
-            )
+        shard = data.read(path)
         return _upright(shard) if upright else shard
 
     paths, at_once = data.shards(split), default_workers() or 1
@@ -188,7 +196,7 @@ def _counted(data: Dataset, split: str, what: str) -> int:
     return count
 
 
-def mean_of(real: Tensor) -> Tensor:
+def _mean_of(real: Tensor) -> Tensor:
     """The mean of faces, uint8 (m, H, W, 3) to (H, W, 3)."""
     total = sum(part.double().sum(0) for part in real.split(CHUNK))
     return (total / len(real)).round().byte()   # type: ignore[union-attr]

@@ -404,9 +404,8 @@ def _embed_distinct(recogniser: Recogniser, faces: np.ndarray) -> np.ndarray:
     """``recogniser.embed`` of each picture once: the mean face stands a thousand times in a row, the nearest
     of the training faces often.
     """
-    number: dict[bytes, int] = {}   # of each picture among those that differ
-    which = [number.setdefault(hashlib.sha256(face.tobytes()).digest(), len(number)) for face in faces]
-    _, first = np.unique(which, return_index=True)
+    digests = [hashlib.sha256(face.tobytes()).hexdigest() for face in faces]
+    _, first, which = np.unique(digests, return_index=True, return_inverse=True)
     return recogniser.embed(faces[first])[which]
 
 
