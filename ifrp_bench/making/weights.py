@@ -34,6 +34,8 @@ from ifrp_bench.methods import Setup
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
 ALIGNMENT = ("angle_error_deg", "scale_error", "shift_error_px")   # an aligner's, in ``alignment.csv``
 RESAMPLES = 1000   # of the people, for an interval
+# settings of the loop that change no weight, and the seed, which the command has as an option
+ASIDE = ("validations", "tensorboard", "checkpoint_seconds", "compile", "seed")
 
 
 def scores_of(results: Path, run: Run) -> dict[str, Any]:
@@ -190,12 +192,9 @@ def _command(run: Run) -> str:
     part = parts.trainable(run.method)
     defaults: dict[str, Any] = vars(part.declared.config())
     changed = {key: value for key, value in run.info["config"].items() if defaults.get(key) != value}
-    kept = (
-        "epochs", "steps", "batch_size", "mirror", "colour_maps", "strengths", "redraw", "redraw_styles",
-        "ema", "init",
-    )
     loop = run.info["loop"] | {"init": _init(run)}
-    changed |= {key: loop[key] for key in kept if loop.get(key)}
+    # what is off by default is 0, false or empty
+    changed |= {key: value for key, value in loop.items() if value and key not in ASIDE}
     settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed.items())
     seed = run.info["loop"]["seed"]
     return f"ifrp-bench train --method {run.method} --data data/{run.info['data']} --seed {seed} {settings}"

@@ -101,6 +101,12 @@ def composed(first: Tensor, then: Tensor) -> Tensor:
         return torch.cat([moved[:, :, :2], moved[:, :, 2:] + shift], 2)
 
 
+def inverse(matrix: Tensor) -> Tensor:
+    """The (N, 2, 3) maps that undo (N, 2, 3) maps."""
+    last = matrix.new_tensor([0.0, 0.0, 1.0]).expand(len(matrix), 1, 3)
+    return torch.linalg.inv(torch.cat([matrix, last], 1))[:, :2]
+
+
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside.
 

@@ -2,8 +2,9 @@
 the device.
 
 Augmentation is chosen by the loop: mirrored pairs; random colour maps of the stylized face, an option of this
-project without which a network reads an unseen style's palette as the face's colours; and stylizations of
-less than full strength, for portraits that are closer to a photograph than any style network's.
+project without which a network reads an unseen style's palette as the face's colours; stylizations of less
+than full strength, for portraits that are closer to a photograph than any style network's; and distortions
+(``distortions.py``), for styles that nobody trained on.
 """
 
 import math
@@ -18,7 +19,8 @@ from ifrp_bench.data.split import Split
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs
-from ifrp_bench.nets.stn import transform
+from ifrp_bench.nets.stn import inverse, transform
+from ifrp_bench.training.distortions import DRAWS, distorted
 
 
 def steps_per_epoch(pairs: int, batch_size: int) -> int:
@@ -51,6 +53,7 @@ class Batches:
     rank: int = 0
     world: int = 1
     strengths: float = 0.0
+    distort: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,6 +85,11 @@ class Batches:
         if self.colour_maps:
             maps = draw_colour_maps(self._size, self.colour_maps, draws)
             stylized = _map_colours(stylized, self._mine(maps))
+
+        # and, apart from that, how strong its structure is and how light its tones are
+        if self.distort:
+            drawn = draws.random((self._size, DRAWS), dtype=np.float32)
+            stylized = distorted(stylized, self.distort, on_device(self._mine(drawn), stylized.device))
         return Pairs(stylized, real, warp)
 
     def _pairs(self, rows: np.ndarray) -> Pairs:
@@ -176,9 +184,8 @@ def _weaker(stylized: Tensor, real: Tensor, warp: Tensor, amounts: np.ndarray) -
     Where the photograph does not reach, the SF stays.
     """
     amount = on_device(amounts, stylized.device)[:, None, None, None]
-    last = warp.new_tensor([0.0, 0.0, 1.0]).expand(len(warp), 1, 3)
-    misalign = torch.linalg.inv(torch.cat([warp, last], 1))[:, :2]   # SF coordinates to those of the RF
-    layer = transform(torch.cat([real, torch.ones_like(real[:, :1])], 1), misalign)
+    # in SF coordinates what was in those of the RF
+    layer = transform(torch.cat([real, torch.ones_like(real[:, :1])], 1), inverse(warp))
     mixed = stylized * (1 - amount * layer[:, 3:]) + amount * layer[:, :3]
     return mixed.contiguous(memory_format=torch.channels_last)
 

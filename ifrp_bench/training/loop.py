@@ -166,6 +166,7 @@ class _Training:
             processes.rank,
             processes.world,
             loop.strengths,
+            loop.distort,
         )
         self.batches: Batches | Redrawing = batches
         if loop.redraw:

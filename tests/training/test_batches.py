@@ -1,5 +1,7 @@
 """Batches are functions of (seed, step); augmentation keeps pairs pairs."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from ifrp_bench.data.format import ShardError, open_dataset
 from ifrp_bench.data.split import load_split
 from ifrp_bench.nets.stn import transform
 from ifrp_bench.training.batches import Batches, draw_colour_maps, hue_and_saturation
+from ifrp_bench.training.distortions import COMMON_GAMMA, GAINS, WAVE, with_gains, with_tones
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,45 @@ def test_colour_maps_leave_real_faces_and_the_given_share_alone(split):
     changed = sum(not torch.equal(a, b) for a, b in zip(plain.stylized, mapped.stylized))
     assert 3 < changed < 15
     assert 0 <= float(mapped.stylized.min()) and float(mapped.stylized.max()) <= 1
+
+
+def test_distortions_leave_real_faces_and_the_given_share_alone(split):
+    plain, distorted = Batches(split, 18, 0).at(0), Batches(split, 18, 0, distort=0.3).at(0)
+    assert torch.equal(plain.real, distorted.real) and torch.equal(plain.warp, distorted.warp)
+    apart = (distorted.stylized - plain.stylized).abs().amax((1, 2, 3))
+    assert 3 < int((apart > 1e-5).sum()) < 16
+    assert 0 <= float(distorted.stylized.min()) and float(distorted.stylized.max()) <= 1
+
+    # processes share them, and other settings draw as they did without
+    halves = [Batches(split, 18, 0, rank=rank, world=2, distort=0.3).at(0).stylized for rank in range(2)]
+    assert torch.allclose(torch.stack(halves, 1).flatten(0, 1), distorted.stylized, atol=1e-6)
+    coloured = [Batches(split, 18, 0, colour_maps=0.5, distort=share).at(0) for share in (0.0, 1e-9)]
+    assert torch.equal(coloured[0].stylized, coloured[1].stylized)
+
+
+def test_gains_of_one_leave_a_face_and_of_fine_structure_alone_its_coarse(split):
+    face = split.pairs(torch.arange(4)).real * 0.5 + 0.25   # nothing leaves [0, 1]
+    least, most = np.log(GAINS).T
+    ones = torch.from_numpy(-least / (most - least)).float().expand(4, -1)
+    assert torch.allclose(with_gains(face, ones), face, atol=1e-5)
+
+    weaker = ones.clone()
+    weaker[:, -1] = 0   # the finest band, by its least gain
+    softened = with_gains(face, weaker)
+    coarse = [F.avg_pool2d(faces, 8) for faces in (face, softened)]
+    assert float((coarse[0] - coarse[1]).abs().mean()) < 0.001
+    fine = [faces - F.interpolate(F.avg_pool2d(faces, 2), 128) for faces in (face, softened)]
+    assert float(fine[1].square().mean()) < 0.7 * float(fine[0].square().mean())
+
+
+def test_tones_in_the_middle_of_their_draws_are_those_that_were_and_others_keep_no_order():
+    ramp = torch.linspace(0, 1, 128).expand(2, 3, 128, 128)
+    middle = torch.full((2, 4), 0.5)
+    assert torch.allclose(with_tones(ramp, middle, middle), ramp, atol=2e-4)
+    darker = with_tones(ramp, torch.tensor([[1.0, 0.5, 0.5, 0.5]]).expand(2, -1), middle)
+    assert torch.allclose(darker, ramp ** math.exp(COMMON_GAMMA), atol=1e-3)
+    waved = with_tones(ramp, middle, torch.tensor([[1.0, 1.0, 1.0, 0.99]]).expand(2, -1))
+    assert float(waved[0, 0, 0].diff().min()) < 0 and float((waved - ramp).abs().max()) <= WAVE + 1e-4
 
 
 def test_a_hue_turned_by_120_degrees_permutes_colours_and_greys_stay():
