@@ -21,7 +21,8 @@ from ifrp_bench.data.open_styles import Mixtures, draw_mixtures, open_bank
 from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground.draws import generator
-from ifrp_bench.ground.images import to_pictures
+from ifrp_bench.ground.images import as_faces, to_pictures
+from ifrp_bench.ground.ranks import rank_queries
 from ifrp_bench.ground.warp import FACE_PX
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.recogniser import Recogniser, open_recogniser
@@ -50,16 +51,14 @@ def in_open_styles(split: Split) -> np.ndarray:
 
 
 def described(recovered: np.ndarray, split: Split, judge: Recogniser, gallery: np.ndarray) -> str:
-    """Scores of recovered faces, float (n, 128, 128, 3) in [0, 1], in words."""
-    real, person = split.real[split.real_index], split.real_index.numpy()
-    pictures = (torch.from_numpy(recovered) * 255).round().byte()
-    cosines = judge.embed(pictures.numpy()) @ gallery.T   # (n, people)
-    own = cosines[np.arange(len(person)), person]
-    first = (cosines > own[:, None]).sum(1) == 0
-    error = pictures.float().sub(real.float()).permute(0, 3, 1, 2) / 255
+    """Scores of recovered faces, uint8 (n, 128, 128, 3), in words."""
+    pictures, real = torch.from_numpy(recovered), split.real[split.real_index]
+    ranks = rank_queries(judge.embed(recovered), gallery, split.real_index.numpy())
+    error = as_faces(pictures) - as_faces(real)
     return (
-        f"{psnr_db(pictures, real).mean():.2f} dB, rank-1 {100 * first.mean():.1f} %,"
-        f" cosine {own.mean():.3f}; of the squared error {_share(error, FACE_PX):.0%} in whole faces,"
+        f"{psnr_db(pictures, real).mean():.2f} dB, rank-1 {100 * (ranks.rank == 1).mean():.1f} %,"
+        f" cosine {ranks.cosine.mean():.3f};"
+        f" of the squared error {_share(error, FACE_PX):.0%} in whole faces,"
         f" {_share(error, COARSE_PX):.0%} in squares of {COARSE_PX}"
     )
 
