@@ -34,11 +34,8 @@ from ifrp_bench.results.tables import tables_of, write_tables
 from ifrp_bench.robustness import Judged, Rendering, contenders, write_curves, write_left_out
 from ifrp_bench.training.loop import train
 from ifrp_bench.training.resolve import Job, resolve
-from ifrp_bench.training.timing import Timing, time_training
+from ifrp_bench.training.timing import timed_for
 
-# of a training that has minutes they are part of them: CycleGAN's take a minute each on two cores
-BUDGET_VALIDATIONS = 4   # at most
-VALIDATIONS_SHARE = 0.15   # of the minutes, at most, but for the one at the end
 TIMED_STEPS = 3   # of a method that optimises each face
 LEFT_OUT = "left-out"   # the folder of runs that lack a style
 SKETCHES = "sketches"   # the folder of a results folder with those of a second, test-only data set
@@ -161,7 +158,7 @@ def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
     a_step = _seconds_a_step(job, paper.data, paper.device)
     faces = paper.data.pairs("test")
     if paper.minutes:
-        begun = _begun_with(paper.root(job.name), "config", job.part.method.steps_setting)
+        begun = _begun_with(paper.root(job.name), job.part.method.steps_setting)
         job = job.with_steps(begun or max(1, int(60 * paper.minutes / (faces * a_step))))
     seconds = a_step * job.steps_a_face
     length = f"{job.steps_a_face} steps a face, {seconds:.2f} s a face"
@@ -182,29 +179,15 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
     if paper.finished(job.name):
         say(f"{job.name}: finished")
         return Planned(job)
-    timing = time_training(job, paper.data, paper.device)
-    if paper.minutes:
-        timing = _within(timing, 60 * paper.minutes)
-        begun = {key: _begun_with(root, "loop", key) for key in ("steps", "validations")}
-        timing = replace(timing, **{key: number for key, number in begun.items() if number})
-        job = job.with_steps(timing.steps, validations=timing.validations)
+    job, timing = timed_for(job, paper.data, root, paper.device, paper.minutes)
     minutes = timing.seconds / 60
     say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
     return Planned(job, timing.seconds)
 
 
-def _within(timing: Timing, seconds: float) -> Timing:
-    """A training that fits into so many seconds, validations counted: as many of them as
-    ``BUDGET_VALIDATIONS`` and ``VALIDATIONS_SHARE`` allow, and the one at the end.
-    """
-    fit = int(VALIDATIONS_SHARE * seconds / timing.a_validation)
-    timing = replace(timing, validations=min(max(1, fit), BUDGET_VALIDATIONS))
-    return replace(timing, steps=timing.steps_in(seconds))
-
-
-def _begun_with(root: Path, section: str, key: str) -> int | None:
-    """The length that a run which is begun has; None if there is none."""
-    return int(open_run(root).info[section][key]) if (root / "run.json").is_file() else None
+def _begun_with(root: Path, setting: str) -> int | None:
+    """The length that a run of a method that is not trained was begun with; None if there is none."""
+    return int(open_run(root).info["config"][setting]) if (root / "run.json").is_file() else None
 
 
 def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:

@@ -150,19 +150,16 @@ def learn(
 ) -> None:
     """Train for so many minutes, validations counted, and say what was learned by when."""
     from ifrp_bench.data.format import open_dataset
-    from ifrp_bench.data.runs import open_run
     from ifrp_bench.ground.settings import parse_settings
     from ifrp_bench.training.loop import train as run_training
     from ifrp_bench.training.resolve import resolve
-    from ifrp_bench.training.timing import time_training
+    from ifrp_bench.training.timing import timed_for
 
     # as many steps as fit; a training that is begun keeps its length
     dataset, asked = open_dataset(data), {"validations": DEMO_VALIDATIONS} | parse_settings(settings)
     job = resolve(DEMO_METHOD, "smoke", asked)
-    if (run_folder / "run.json").is_file():
-        job = job.with_steps(int(open_run(run_folder).info["loop"]["steps"]))
-    elif not {"steps", "epochs"} & set(asked):
-        job = job.with_steps(time_training(job, dataset, device).steps_in(60 * minutes))
+    if not {"steps", "epochs"} & set(asked):
+        job, _ = timed_for(job, dataset, run_folder, device, minutes, job.trained.validations)
     run = run_training(job, dataset, run_folder, device=device, quiet=quiet)
 
     learned = f"{DEMO_METHOD}, from nothing, on {dataset.pairs('train')} pairs"

@@ -1,6 +1,8 @@
 """The command that trains."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +11,10 @@ from ifrp_bench.cli.options import (
     styles_option,
 )
 from ifrp_bench.ground.errors import InputError
+
+if TYPE_CHECKING:
+    from ifrp_bench.data.format import Dataset
+    from ifrp_bench.training.resolve import Job
 
 
 @click.command()
@@ -33,6 +39,14 @@ from ifrp_bench.ground.errors import InputError
     ),
 )
 @settings_option("Change a setting, e.g. epochs=100, batch_size=32, features=vgg19.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help=(
+        "As many steps as fit into so many minutes of this machine, validations counted, in place of the"
+        " preset's length: from a few steps timed first. A run that is begun keeps its length."
+    ),
+)
 @seed_option
 @click.option(
     "--faces",
@@ -52,6 +66,7 @@ def train(
     out: Path | None,
     preset: str | None,
     settings: tuple[str, ...],
+    minutes: float | None,
     seed: int,
     faces: Path | None,
     styles: Path | None,
@@ -70,6 +85,7 @@ def train(
     Examples:
       ifrp-bench train
       ifrp-bench train --method ifrp --data data/lfw --preset cpu --out runs/lfw/ifrp
+      ifrp-bench train --method align-restore --data data/lfw --preset cpu --minutes 30
       ifrp-bench train --method srn --data data/celeba --preset paper --set features=vgg19
       ifrp-bench train --resume --out runs/lfw/ifrp
     """
@@ -79,7 +95,7 @@ def train(
         if out is None:
             raise InputError("--resume: name the run's folder with --out")
         refuse_given(
-            "method", "preset", "settings", "seed",
+            "method", "preset", "settings", "minutes", "seed",
             because=f"--resume goes on as {out} was begun; for another training leave --resume out and choose"
             " another --out",
         )
@@ -103,6 +119,8 @@ def train(
     if job.loop is None or not job.loop.redraw:
         refuse_given("faces", "styles", because="they are for --set redraw=EPOCHS, which makes pairs anew")
     out = out or Path("runs") / data.name / Path(job.name).stem
+    if minutes:
+        job = _for_minutes(job, parse_settings(settings), minutes, dataset, out, device)
     if dry_run:
         click.echo(describe(job, dataset))
         return
@@ -122,3 +140,26 @@ def train(
         scored = f"{facts['best_db']:.2f} dB on validation (the mean face: {facts['mean_face_db']:.2f} dB)"
         click.echo(f"{out}: {length}, {scored}")
     click.echo(f"Look at {out / 'pictures'}; use it with `ifrp-bench destylize {out} PICTURE`.")
+
+
+def _for_minutes(
+    job: "Job", asked: Mapping[str, Any], minutes: float, data: "Dataset", out: Path, device: str
+) -> "Job":
+    """The job at the length that fits into so many minutes, said to the user.
+
+    Raises click.UsageError where minutes cannot say the length.
+    """
+    from ifrp_bench.ground.launch import find_place
+    from ifrp_bench.training.timing import timed_for
+
+    lengths = [key for key in ("steps", "epochs") if key in asked]
+    if lengths:
+        raise click.UsageError(f"--minutes and {lengths[0]}={asked[lengths[0]]} both say how long to train")
+    if job.loop is None:
+        raise click.UsageError(f"--minutes: {job.name} is not trained; `ifrp-bench paper --minutes` has it")
+    if find_place().world > 1:
+        raise click.UsageError("--minutes is timed in one process; of several give --set steps=N")
+    job, timing = timed_for(job, data, out, device, minutes, int(asked.get("validations", 0)))
+    about = f"about {timing.seconds / 60:.1f} minutes at {timing.a_step:.2f} s a step"
+    click.echo(f"{timing.steps} steps, {about}")
+    return job

@@ -1,13 +1,15 @@
-"""How long a training takes on this machine, from a few of its very steps."""
+"""How long a training takes on this machine, from a few of its very steps; how much fits into minutes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import torch
 
 from ifrp_bench.data.format import Dataset
+from ifrp_bench.data.runs import open_run
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.precision import autocast
@@ -17,6 +19,9 @@ from ifrp_bench.training.batches import steps_per_epoch
 from ifrp_bench.training.resolve import Job
 
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
+# of a training that has minutes they are part of them: CycleGAN's take a minute each on two cores
+BUDGET_VALIDATIONS = 4   # at most
+VALIDATIONS_SHARE = 0.15   # of the minutes, at most, but for the one at the end
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,33 @@ class Timing:
         """Of the whole training."""
         return self.a_step * self.steps + self.a_validation * min(self.validations, self.steps)
 
-    def steps_in(self, seconds: float) -> int:
-        """The steps that fit, with their validations; at least one."""
-        return max(1, int((seconds - self.a_validation * self.validations) / self.a_step))
+    def within(self, seconds: float, validations: int = 0) -> "Timing":
+        """The training that fits into so many seconds, validations counted: so many of them or, where 0 are
+        asked for, as many as ``BUDGET_VALIDATIONS`` and ``VALIDATIONS_SHARE`` allow, and the one at the end;
+        at least one step.
+        """
+        fit = int(VALIDATIONS_SHARE * seconds / self.a_validation)
+        validations = validations or min(max(1, fit), BUDGET_VALIDATIONS)
+        steps = max(1, int((seconds - self.a_validation * validations) / self.a_step))
+        return replace(self, steps=steps, validations=validations)
+
+
+def timed_for(
+    job: Job, data: Dataset, root: Path, device: str, minutes: float | None, validations: int = 0
+) -> tuple[Job, Timing]:
+    """A job at the length that fits into so many minutes, and how long it takes; without minutes at its own.
+
+    A run that is begun in ``root`` keeps its length, but for so many ``validations`` as are asked for.
+    """
+    timing = time_training(job, data, device)
+    if minutes is None:
+        return job, timing
+    timing = timing.within(60 * minutes, validations)
+    if (root / "run.json").is_file():
+        begun = open_run(root).info["loop"]
+        kept = validations or int(begun["validations"])
+        timing = replace(timing, steps=int(begun["steps"]), validations=kept)
+    return job.with_steps(timing.steps, validations=timing.validations), timing
 
 
 def time_training(job: Job, data: Dataset, device: str, timed: int = 2) -> Timing:

@@ -348,9 +348,9 @@ def test_methods_and_presets_that_there_are_not_are_named_before_anything_is_tra
 
 def test_an_equal_budget_gives_each_method_the_steps_that_fit_and_keeps_them(tiny, tmp_path, monkeypatch):
     from ifrp_bench import paper
-    from ifrp_bench.training.timing import Timing
+    from ifrp_bench.training import timing
 
-    monkeypatch.setattr(paper, "time_training", lambda *_: Timing(2.0, 1.0, 100, 4))
+    monkeypatch.setattr(timing, "time_training", lambda *_: timing.Timing(2.0, 1.0, 100, 4))
     monkeypatch.setattr(paper, "time_faces", lambda _, config, *__: 0.5 * config.steps_per_face)
     wanted = paper.Paper(open_dataset(tiny), tmp_path / "runs", ("pix2pix", "gatys"), "smoke", minutes=0.5)
     said: list[str] = []
@@ -373,9 +373,9 @@ def test_an_equal_budget_gives_each_method_the_steps_that_fit_and_keeps_them(tin
 
 def test_validations_take_their_share_of_a_budget_and_one_is_always_made(tiny, tmp_path, monkeypatch):
     from ifrp_bench import paper
-    from ifrp_bench.training.timing import Timing
+    from ifrp_bench.training import timing
 
-    monkeypatch.setattr(paper, "time_training", lambda *_: Timing(1.0, 60.0, 100, 8))
+    monkeypatch.setattr(timing, "time_training", lambda *_: timing.Timing(1.0, 60.0, 100, 8))
     for minutes, validations, steps in ((0.5, 1, 1), (7, 1, 360), (15, 2, 780), (60, 4, 3360)):
         wanted = paper.Paper(
             open_dataset(tiny), tmp_path / "runs", ("cyclegan",), "smoke", minutes=minutes

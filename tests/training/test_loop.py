@@ -18,7 +18,7 @@ from ifrp_bench.data.styles import SEEN
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.methods import Setup
 from ifrp_bench.methods.ifrp import growing, method as ifrp
-from ifrp_bench.training import loop
+from ifrp_bench.training import loop, timing
 from tests.conftest import run, sets
 
 SHORT = (
@@ -324,6 +324,41 @@ def test_a_dry_run_says_the_settings_and_writes_nothing(tiny, tmp_path):
     )
     assert "ifrp: 2 steps of 64 pairs, 2.0 epochs of 18 pairs" in printed and "network = srn-3stn" in printed
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_of_so_many_minutes_has_the_steps_that_fit_and_keeps_them(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "time_training", lambda *_: timing.Timing(2.0, 1.0, 100, 4))
+    words = ("train", "--method", "pix2pix", "--data", tiny, "--out", tmp_path / "run", "--preset", "smoke",
+             *sets(batch_size=2, width=4), "--quiet")
+    # of 6 s two are those of two validations
+    said = run(*words, "--minutes", 0.1, *sets(validations=2))
+    assert "2 steps, about 0.1 minutes at 2.00 s a step" in said
+    assert open_run(tmp_path / "run").summary()["step"] == 2
+
+    # begun, it keeps its length and its validations; another number of them is another run
+    assert "2 steps" in run(*words, "--minutes", 5)
+    other = run(*words, "--minutes", 5, *sets(validations=1), exit_code=1)
+    assert "validations" in other and len(other.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (sets(steps=3), "--minutes and steps=3 both say how long to train"),
+        (("--method", "gatys"), "gatys is not trained"),
+        (("--minutes", 0), "not in the range"),
+    ],
+)
+def test_minutes_that_cannot_say_the_length_are_refused(tiny, tmp_path, options, word):
+    said = run("train", "--data", tiny, "--out", tmp_path / "run", "--minutes", 1, *options, exit_code=2)
+    assert word in " ".join(said.split()) and not (tmp_path / "run").exists()
+
+
+def test_minutes_are_timed_in_one_process(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    said = run("train", "--data", tiny, "--out", tmp_path / "run", "--minutes", 1, exit_code=2)
+    assert "timed in one process" in said
 
 
 def test_the_ablations_are_methods_of_their_own(tiny):
