@@ -180,8 +180,7 @@ def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
         say(f"{job.name}: finished")
         return Planned(job)
     job, timing = timed_for(job, paper.data, root, paper.device, paper.minutes)
-    minutes = timing.seconds / 60
-    say(f"{job.name}: {timing.steps} steps, about {minutes:.1f} minutes at {timing.a_step:.2f} s a step")
+    say(f"{job.name}: {timing.said}")
     return Planned(job, timing.seconds)
 
 

@@ -160,6 +160,5 @@ def _for_minutes(
     if find_place().world > 1:
         raise click.UsageError("--minutes is timed in one process; of several give --set steps=N")
     job, timing = timed_for(job, data, out, device, minutes, int(asked.get("validations", 0)))
-    about = f"about {timing.seconds / 60:.1f} minutes at {timing.a_step:.2f} s a step"
-    click.echo(f"{timing.steps} steps, {about}")
+    click.echo(timing.said)
     return job

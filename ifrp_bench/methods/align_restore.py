@@ -52,8 +52,8 @@ class Config:
     fine_weight: NotNegative = 0.0
     features: str = "builtin"   # which perceptual features (nets/identity.py) the feature term compares
     # of their relative squared difference, on half of each batch: at 0.5 from the first step on a short
-    # training has the person more often and no pixel worse than at 0.1 from two fifths of it, as `portraits`
-    # has it (docs/results.md)
+    # training has the person more often and no pixel worse than at 0.1 from two fifths of it
+    # (docs/results.md)
     feature_weight: NotNegative = 0.5
     features_from: Share = 0.0   # the part of the training from which it counts: it costs a sixth of a step
     jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides

@@ -38,6 +38,11 @@ class Timing:
         """Of the whole training."""
         return self.a_step * self.steps + self.a_validation * min(self.validations, self.steps)
 
+    @property
+    def said(self) -> str:
+        """The length, in words."""
+        return f"{self.steps} steps, about {self.seconds / 60:.1f} minutes at {self.a_step:.2f} s a step"
+
     def within(self, seconds: float, validations: int = 0) -> "Timing":
         """The training that fits into so many seconds, validations counted: so many of them or, where 0 are
         asked for, as many as ``BUDGET_VALIDATIONS`` and ``VALIDATIONS_SHARE`` allow, and the one at the end;
