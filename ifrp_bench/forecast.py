@@ -10,7 +10,7 @@ from typing import Any
 from ifrp_bench.data.format import Dataset, Shard
 from ifrp_bench.ground.timing import median_seconds
 from ifrp_bench.ground.workers import default_workers
-from ifrp_bench.methods import Recoverer
+from ifrp_bench.methods import Usable
 from ifrp_bench.metrics import Metric
 from ifrp_bench.nets.recogniser import Recogniser
 from ifrp_bench.recovery.trained import FACES_AT_ONCE, recover_shard
@@ -69,7 +69,7 @@ def rates(data: Dataset, metrics: Sequence[Metric], judges: Sequence[Recogniser]
     )
 
 
-def recovery_seconds(method: Recoverer, data: Dataset, device: str) -> float:
+def recovery_seconds(method: Usable, data: Dataset, device: str) -> float:
     """Seconds a face that a method takes to recover the faces of a split."""
     stylized = sample(data).stylized
     return median_seconds(lambda: recover_shard(method, stylized, device), TIMED) / len(stylized)

@@ -372,7 +372,7 @@ def _check_names(runs: Sequence[Run], recovered: Iterable[tuple[str, Path]]) -> 
 
     Raises InputError for two of one name, and for a name that is no name of a folder.
     """
-    names = [f"{name_of(run)} of a run called {run.root.name}" for run in runs]
+    names = [f"{name_of(run)} of a run called {run.name}" for run in runs]
     folders = [run.root for run in runs]
     for name, folder in recovered:
         printed = name.isprintable() and name.strip()
@@ -419,8 +419,8 @@ def _entries(
                 continue
             folder = recover_split(run, task)
             yield Entry(
-                name_of(run), run.root.name, condition, folder, condition == headline, _note(run, part),
-                run.styles_trained(),
+                name_of(run), run.name, condition, folder, condition == headline, _note(run, part),
+                run.styles_trained(), run.mirrored,
             )
 
     # faces that other systems recovered
@@ -442,6 +442,8 @@ def _note(run: Run, part: Part) -> str:
     """What a reader of the tables must know of a run: how far it is, and its method's own words."""
     config: Any = part.declared.config(**run.info["config"])
     notes = list(part.method.notes(config))
+    if run.mirrored:
+        notes.append("the mean of what it makes of the SF and of its mirror image")
     if part.use == "trained":
         step, steps = run.progress("last")
         if step < steps:

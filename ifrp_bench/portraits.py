@@ -134,7 +134,7 @@ class _Kid:
 
 
 def _name(run: Run) -> str:
-    return run.root.name if isinstance(run, Shipped) else f"{name_of(run)}/{run.root.name}"
+    return run.name if isinstance(run, Shipped) else f"{name_of(run)}/{run.name}"
 
 
 def _portraits(folder: Path, quiet: bool) -> Iterator[Portrait]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
-from ifrp_bench.data.runs import Run, open_run
+from ifrp_bench.data.runs import PLUS, Run, open_run
 from ifrp_bench.data.shipped import Shipped, open_shipped, shipped_names
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.recovery.cost import cost_of
@@ -64,7 +64,7 @@ def _label(entry: Mapping[str, Any]) -> str:
 
 def _plain_name(entry: Mapping[str, Any]) -> str:
     """Of shipped weights and of other systems' faces their own name, of all others the method's."""
-    own = entry["run"] in shipped_names() and entry["condition"] != GIVEN
+    own = entry["run"].removesuffix(PLUS) in shipped_names() and entry["condition"] != GIVEN
     return str(entry["run"] if own else entry["method"])
 
 
@@ -97,10 +97,10 @@ def _run_of(entry: Mapping[str, Any]) -> Run | None:
     """The run whose faces an entry scores: they lie in its folder, as RUN/recovered/DATA/CONDITION."""
     if not entry["run"] or entry["condition"] == GIVEN:
         return None
-    root = Path(entry["recovered"]).parents[2]
-    if entry["run"] in shipped_names() and root.parent.name == "shipped":
-        return open_shipped(entry["run"])
-    return open_run(root)
+    root, mirrored = Path(entry["recovered"]).parents[2], bool(entry.get("mirrored"))
+    if root.name in shipped_names() and root.parent.name == "shipped":
+        return replace(open_shipped(root.name), mirrored=mirrored)
+    return replace(open_run(root), mirrored=mirrored)
 
 
 def _trained_on(run: Run | None, data: Dataset, entry: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -116,13 +116,15 @@ def evaluate(
     """Score trained runs and the difficulty rows (copy, mean-face, nearest-face) on a test split, and write
     tables and a report.
 
-    Without RUN, all of runs/DATA/. What was recovered, scored and embedded before is used again. Several
-    processes share the work: `torchrun --nproc-per-node 2 -m ifrp_bench eval ...`.
+    Without RUN, all of runs/DATA/; RUN+ is a row of its own, the mean of what RUN makes of each SF and of its
+    mirror image. What was recovered, scored and embedded before is used again. Several processes share the
+    work: `torchrun --nproc-per-node 2 -m ifrp_bench eval ...`.
 
     \b
     Examples:
       ifrp-bench eval
       ifrp-bench eval --metrics frr,fcr
+      ifrp-bench eval ifrp ifrp+ --data data/lfw
       ifrp-bench eval runs/lfw/ifrp --data data/lfw --recogniser faces.onnx --condition raw --condition oracle
       ifrp-bench eval --data data/lfw --recovered theirs=recovered_by_them --sketches data/sketches
       ifrp-bench eval --curves

@@ -83,14 +83,17 @@ def destylize(
     data set.
 
     Without RUN, with the weights that come with ifrp-bench; RUN is a training's folder, or the name of
-    shipped weights (`ifrp-bench list`). A folder is searched whole, and its structure kept. Each face gives
-    NAME.png in CelebA's proportions, and a line of recovered.csv; a number is added where a picture that was
-    named would be written over. Run again, it goes on with what is missing.
+    shipped weights (`ifrp-bench list`); RUN+ takes the mean of what it makes of each face and of its mirror
+    image: nearer to the person, a little smoother, in up to twice the time. A folder is searched whole, and
+    its structure kept. Each face gives NAME.png in CelebA's proportions, and a line of recovered.csv; a
+    number is added where a picture that was named would be written over. Run again, it goes on with what is
+    missing.
 
     \b
     Examples:
       ifrp-bench destylize portrait.jpg
       ifrp-bench destylize paintings --out faces --compare --paste
+      ifrp-bench destylize portraits+ portrait.jpg
       ifrp-bench destylize runs/demo/ifrp portrait.jpg sketch.png --out recovered
       ifrp-bench destylize - < portrait.jpg > face.png
       ifrp-bench destylize runs/lfw/ifrp --split test --data data/lfw
@@ -101,7 +104,7 @@ def destylize(
     run, pictures = (paths[0], paths[1:]) if named else (Path(shipped.DEFAULT), paths)
     if bool(pictures) == bool(split):
         raise click.UsageError("name pictures, or a split of a data set with --split")
-    shipped.find_run(run)
+    there = shipped.find_run(run)
     if split:
         refuse_given(
             "out", "crop", "faces", "paste", "compare", "bf16",
@@ -122,7 +125,9 @@ def destylize(
             f"note: this {device} has no bfloat16 instructions; float32 is faster here and is taken", err=True
         )
         bf16 = False
-    out = out or _default_out(run, named, pictures)
+    if out is None:
+        beside = named and not isinstance(there, shipped.Shipped)
+        out = _default_out(pictures, there.root if beside else Path())
     if out == STREAM:
         refuse_given("faces", "paste", "compare", "bf16", because="one face goes to standard output")
         _destylize_stream(run, pictures, crop, device)
@@ -131,11 +136,9 @@ def destylize(
     sys.exit(_destylize_pictures(run, pictures, out, wishes, checkpoint, device, quiet))
 
 
-def _default_out(run: Path, named: bool, pictures: tuple[Path, ...]) -> Path:
-    """Standard output for standard input; else beside the run, or in the working folder."""
-    if pictures == (STREAM,):
-        return STREAM
-    return run / "destylized" if named and run.is_dir() else Path("destylized")
+def _default_out(pictures: tuple[Path, ...], beside: Path) -> Path:
+    """Standard output for standard input; else a folder in the run's or in the working one."""
+    return STREAM if pictures == (STREAM,) else beside / "destylized"
 
 
 def _destylize_split(
@@ -173,6 +176,7 @@ def _destylize_pictures(
     """Pictures and folders into a folder; returns the exit code."""
     from tqdm import tqdm
 
+    from ifrp_bench.data.runs import PLUS
     from ifrp_bench.data.shipped import find_run
     from ifrp_bench.recovery.pictures import Recovery, find_pictures, write_contact_sheet
     from ifrp_bench.recovery.trained import load_trained
@@ -183,7 +187,7 @@ def _destylize_pictures(
     trained = load_trained(there, checkpoint=checkpoint, device=device)
     if trained.step < trained.steps:
         click.echo(f"note: {run} stands at step {trained.step} of {trained.steps}", err=True)
-    weights = there.sha256(checkpoint)
+    weights = f"{there.sha256(checkpoint)}{PLUS if there.mirrored else ''}"
     recovery = Recovery(trained.method, out, wishes, weights=weights, device=device)
 
     # a line a face while one can read them; of many, what is wrong

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCHEMA = 1
+PLUS = "+"   # behind a name: mirrored; as EDSR+ is written (Lim et al. 2017, section 3.4)
 
 
 class RunError(InputError):
@@ -36,15 +37,23 @@ class RunError(InputError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and its parsed ``run.json``."""
+    """A run's folder and its parsed ``run.json``. ``mirrored``: it is to be used on both sides of each face,
+    as ``NAME+`` asks for.
+    """
 
     root: Path
     info: dict[str, Any]
+    mirrored: bool = False
 
     @property
     def method(self) -> str:
         """The method's name on the command line, or the path of its file."""
         return self.info["method"]
+
+    @property
+    def name(self) -> str:
+        """What it is called in results: its folder's name, with ``+`` where it is mirrored."""
+        return self.root.name + (PLUS if self.mirrored else "")
 
     @property
     def work(self) -> Path:

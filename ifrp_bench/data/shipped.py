@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 from ifrp_bench.data.exchange import SOURCE as PAIRS
 from ifrp_bench.data.format import Dataset, read_manifest
 from ifrp_bench.data.open_styles import pictures_of
-from ifrp_bench.data.runs import Run, RunError, fit, open_run
+from ifrp_bench.data.runs import PLUS, Run, RunError, fit, open_run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import PACKAGE
 from ifrp_bench.ground.images import SUFFIXES
@@ -113,10 +113,12 @@ def is_run(path: Path) -> bool:
 
 
 def find_run(run: Path) -> Run:
-    """A run's folder, or shipped weights by their name.
+    """A run's folder, or shipped weights by their name; with a ``+`` behind either, mirrored.
 
     Raises RunError for what is neither.
     """
+    if str(run).endswith(PLUS) and not run.exists():
+        return replace(find_run(Path(str(run).removesuffix(PLUS))), mirrored=True)
     if str(run) in shipped_names() and not (run / "run.json").is_file():
         return open_shipped(str(run))
     if not run.exists() and run.name == str(run):

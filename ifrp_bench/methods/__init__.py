@@ -127,8 +127,8 @@ class Setup:
         )
 
 
-class Recoverer(Protocol):
-    """A built method.
+class Usable(Protocol):
+    """What recovers faces.
 
     Faces are float32 (N, 3, H, W) in [0, 1]; a method converts inside if it wants another range.
     """
@@ -138,15 +138,19 @@ class Recoverer(Protocol):
         """The one that recovers, for averaging its weights; None for a method without."""
         ...
 
-    def step(self, batch: Pairs) -> dict[str, Tensor]:
-        """One update; named losses, left on the device."""
-        ...
-
     def recover(self, stylized: Tensor, real: Tensor | None = None) -> Tensor:
         """Recovered faces, same shape and range.
 
         ``real`` is for methods that are declared to leak; others do not look at it.
         """
+        ...
+
+
+class Recoverer(Usable, Protocol):
+    """A built method."""
+
+    def step(self, batch: Pairs) -> dict[str, Tensor]:
+        """One update; named losses, left on the device."""
         ...
 
     def state(self) -> dict[str, Any]:

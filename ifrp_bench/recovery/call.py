@@ -10,7 +10,7 @@ from PIL import Image
 from ifrp_bench.data.shipped import DEFAULT, find_run
 from ifrp_bench.ground.images import decode_picture, read_picture
 from ifrp_bench.ground.precision import exact_float32
-from ifrp_bench.methods import Recoverer
+from ifrp_bench.methods import Usable
 from ifrp_bench.recovery.faces import frame_faces, shown
 from ifrp_bench.recovery.trained import load_trained, recover
 
@@ -48,6 +48,6 @@ def _pixels(picture: "str | Path | bytes | np.ndarray | Image.Image") -> np.ndar
 
 
 @cache
-def _method(run: Path, device: str) -> Recoverer:
+def _method(run: Path, device: str) -> Usable:
     exact_float32(device)
     return load_trained(find_run(run), device=device).method

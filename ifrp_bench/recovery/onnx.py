@@ -7,6 +7,7 @@ import torch
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.warp import FACE_PX
+from ifrp_bench.recovery.mirrored import Mirrored, OnBothSides
 from ifrp_bench.recovery.trained import Trained
 
 OPSET = 20
@@ -28,7 +29,10 @@ def export_onnx(trained: Trained, path: Path) -> float:
     exports = None if trained.part.aligns else trained.part.method.exports
     if exports is None:
         raise InputError(f"{trained.part.name} has no network of its own to export")
-    module = exports(trained.method).cpu()
+    if isinstance(trained.method, Mirrored):
+        module: torch.nn.Module = OnBothSides(exports(trained.method.method)).cpu().eval()
+    else:
+        module = exports(trained.method).cpu()
 
     example = torch.rand(2, 3, FACE_PX, FACE_PX, generator=torch.Generator().manual_seed(0))
     path.parent.mkdir(parents=True, exist_ok=True)

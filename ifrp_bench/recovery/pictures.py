@@ -24,7 +24,7 @@ from ifrp_bench.ground.images import (
 )
 from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.workers import default_workers, on_threads
-from ifrp_bench.methods import Recoverer
+from ifrp_bench.methods import Usable
 from ifrp_bench.recovery.faces import Framed, frame_faces, put_back, shown
 from ifrp_bench.recovery.trained import recover
 from ifrp_bench.sources.folder import list_photographs
@@ -154,7 +154,7 @@ class Recovery:
     """A method's pictures: ``rows`` does them. ``weights`` is the hash of what the method was made of."""
 
     def __init__(
-        self, method: Recoverer, out: Path, wishes: Wishes, *, weights: str = "", device: str = "cpu"
+        self, method: Usable, out: Path, wishes: Wishes, *, weights: str = "", device: str = "cpu"
     ) -> None:
         self.method, self.out, self.wishes, self.device = method, out, wishes, device
         self.made_with = hashlib.sha256(f"{weights} {wishes}".encode()).hexdigest()[:12]

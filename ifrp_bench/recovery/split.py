@@ -1,4 +1,5 @@
-"""A data set's split through a method, shard by shard, into ``RUN/recovered/<data set>/<condition>/``.
+"""A data set's split through a method, shard by shard, into ``RUN/recovered/<data set>/<condition>/``, with a
+``+`` behind that for a run that is mirrored.
 
 Recovered faces stand row by row as in the shard of the same name. What a checkpoint has made from a data set
 under a condition is kept; of several processes each makes its own shards.
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from ifrp_bench import __version__, parts
 from ifrp_bench.data.format import Dataset, Shard, read_recovered, recovered_facts, write_recovered
-from ifrp_bench.data.runs import Run
+from ifrp_bench.data.runs import PLUS, Run
 from ifrp_bench.data.split import LookedInto, load_split
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
@@ -27,7 +28,7 @@ from ifrp_bench.ground.images import tile, to_faces, to_pictures, write_png
 from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.ground.workers import default_workers, on_threads
-from ifrp_bench.methods import Recoverer, Setup
+from ifrp_bench.methods import Usable, Setup
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.trained import Trained, load_trained, recover_shard
 
@@ -95,7 +96,7 @@ class _Source:
     """
 
     part: Part
-    build: Callable[[], Recoverer]
+    build: Callable[[], Usable]
     facts: Mapping[str, str]
 
 
@@ -106,7 +107,7 @@ def recover_split(run: Run, task: Task, *, checkpoint: str = "last") -> Path:
     """
     part = parts.trainable(run.method)
 
-    def build() -> Recoverer:
+    def build() -> Usable:
         looks = not part.aligns and part.method.needs_training
         training = LookedInto(task.training or task.data, "train", task.device) if looks else None
         return load_trained(run, checkpoint=checkpoint, device=task.device, training=training).method
@@ -114,6 +115,8 @@ def recover_split(run: Run, task: Task, *, checkpoint: str = "last") -> Path:
     weights = NO_CHECKPOINT if part.use == "optimised" else run.sha256(checkpoint)
     facts = {"checkpoint_sha256": weights, "settings": json.dumps(run.info["config"], sort_keys=True)}
     folder = run.work / "recovered" / task.data.root.name / task.condition
+    if run.mirrored:   # beside those of one side
+        facts, folder = facts | {"sides": "both"}, folder.with_name(folder.name + PLUS)
     return _recover_shards(_Source(part, build, facts), task, folder)
 
 
@@ -127,7 +130,7 @@ def recover_untrained(name: str, task: Task, out: Path) -> Path:
         raise InputError(f"{name} is trained: evaluate a run of it")
     looked_into = task.training or task.data
 
-    def build() -> Recoverer:
+    def build() -> Usable:
         there = part.method.needs_training and looked_into.pairs("train")
         training = LookedInto(looked_into, "train", task.device) if there else None
         return part.method.build(part.method.config(**part.settings), Setup(task.device, training=training))
@@ -195,7 +198,7 @@ class _Kept:
 
 
 def _recover_slowly(
-    method: Recoverer, stylized: np.ndarray, real: np.ndarray, kept: _Kept, task: Task,
+    method: Usable, stylized: np.ndarray, real: np.ndarray, kept: _Kept, task: Task,
 ) -> np.ndarray:
     """By a method that optimises each face: in small batches, each kept
     until the shard is whole, so that a kill loses little.

@@ -1,6 +1,6 @@
 """A run's method as its checkpoint left it, and faces through it in batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from ifrp_bench import parts
-from ifrp_bench.data.runs import Run
+from ifrp_bench.data.runs import PLUS, Run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import to_faces, to_pictures
 from ifrp_bench.ground.settings import settings_of
 from ifrp_bench.ground.workers import on_threads
-from ifrp_bench.methods import Growing, Recoverer, Setup, Training
+from ifrp_bench.methods import Growing, Setup, Training, Usable
 from ifrp_bench.nets.winograd import without_gradients
 from ifrp_bench.parts import Part
+from ifrp_bench.recovery.mirrored import Mirrored
 
 FACES_AT_ONCE = 64
 
@@ -28,7 +29,7 @@ class Trained:
     """
 
     part: Part
-    method: Recoverer
+    method: Usable
     step: int
     steps: int
 
@@ -40,8 +41,18 @@ def load_trained(
 
     Averaged weights are taken where the run kept them and they were the better ones on validation.
     ``training`` is the training split for methods that look into it when they are used. One that optimises
-    each face has no checkpoint and needs none.
+    each face has no checkpoint and needs none. Of a run that is mirrored, the method on both sides of each
+    face. Raises InputError for a checkpoint that does not fit, and for an aligner that is mirrored.
     """
+    trained = _load(run, checkpoint, device, training)
+    if not run.mirrored:
+        return trained
+    if trained.part.aligns:
+        raise InputError(f"{run.name}: an aligner recovers no faces, of which + takes both sides")
+    return replace(trained, method=Mirrored(trained.method))
+
+
+def _load(run: Run, checkpoint: str, device: str, training: Training | None) -> Trained:
     part = parts.trainable(run.method)
     config: Any = settings_of(part.declared.config, run.info["config"], f"{run.root}/run.json")
     seed = int(run.info["loop"]["seed"])
@@ -70,7 +81,7 @@ def load_trained(
 
 
 def recover(
-    method: Recoverer, stylized: np.ndarray, *, device: str = "cpu", bfloat16: bool = False
+    method: Usable, stylized: np.ndarray, *, device: str = "cpu", bfloat16: bool = False
 ) -> np.ndarray:
     """uint8 (N, 128, 128, 3) stylized to recovered faces, in batches; in float32, or faster in bfloat16."""
     recovered = []
@@ -81,7 +92,7 @@ def recover(
     return np.concatenate(recovered) if recovered else np.empty_like(stylized)
 
 
-def recover_shard(method: Recoverer, stylized: np.ndarray, device: str = "cpu") -> np.ndarray:
+def recover_shard(method: Usable, stylized: np.ndarray, device: str = "cpu") -> np.ndarray:
     """``recover`` in full float32, on a CPU one thread a batch: the same faces on any number of cores, and
     by the fastest convolutions, since a shard's batches are always the same.
     """
@@ -96,5 +107,7 @@ def recover_shard(method: Recoverer, stylized: np.ndarray, device: str = "cpu") 
 
 
 def name_of(run: Run) -> str:
-    """What a run's method is called in the tables: its name, or that of its file."""
-    return Path(run.method).stem
+    """What a run's method is called in the tables: its name, or that of its file, with ``+`` where it is
+    mirrored.
+    """
+    return Path(run.method).stem + (PLUS if run.mirrored else "")

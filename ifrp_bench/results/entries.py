@@ -50,7 +50,7 @@ class Entrant:
 
 def file_name(name: str) -> str:
     """The beginning of an entry's files. Raises InputError for a name with nothing to call a file by."""
-    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    found = re.sub(r"[^a-z0-9+]+", "-", name.lower()).lstrip("+-").rstrip("-")
     if not found:
         raise InputError(f"the name {name!r} has no letter or digit of a to z; a file is called by these")
     return found[:60]
@@ -157,6 +157,9 @@ def write_entry(folder: Path, entry: dict[str, Any], rows: pd.DataFrame, *, repl
     check_entry(entry, str(path))
     if path.exists() and not replace:
         raise InputError(f"{path}: there is an entry of this name; take another --name, or --replace it")
+    if path.exists() and read_entry(path)["name"] != entry["name"]:
+        there = read_entry(path)["name"]
+        raise InputError(f"{path}: the file of another entry, {there}; take another --name")
     for other in read_entries(place) if place.is_dir() else ():
         if other.path != path:
             _check_comparable(entry, other.facts, str(path))

@@ -49,7 +49,7 @@ class Entry:
 
     ``headline`` says that this is the condition under which the method stands in a paper's table; ``note``
     what a reader must know; ``trained_on`` the styles of its training, each with its number of pictures
-    (None: not known).
+    (None: not known); ``mirrored`` whether they are the mean of both sides of each face.
     """
 
     method: str
@@ -59,6 +59,7 @@ class Entry:
     headline: bool = True
     note: str = ""
     trained_on: dict[str, int] | None = None
+    mirrored: bool = False
 
     @property
     def key(self) -> dict[str, str]:
@@ -168,6 +169,7 @@ def evaluate(
             "note": entry.note,
             "recovered": str(entry.folder.resolve()),
             "trained_on": entry.trained_on,
+            "mirrored": entry.mirrored,
         }
         described.append({**entry.key, "split": split, **about, **scored.facts})
 

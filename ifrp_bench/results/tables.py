@@ -248,7 +248,7 @@ def write_tables(folder: Path, sketches: Path | None = None, tables: Tables | No
     write_agreement(folder)
     write_points(folder)
     caption = _caption(read_scores(folder), read_scores(sketches) if sketches else None)
-    caption += " ".join(f" {note}." for note in notes_of(folder))
+    caption += "".join(f" {note}." for note in notes_of(folder))
     written = []
     for name, table in tables.items():
         forms = {

@@ -397,6 +397,8 @@ def _start_from(run: Run, method: Recoverer, config: dict[str, Any]) -> None:
 
     Raises InputError where they do not fit, with the settings by which they may.
     """
+    if run.mirrored:
+        raise InputError(f"init={run.name}: + is a way to use weights, not others; name them without it")
     if method.network is None:
         raise InputError(f"init={run.root}: this method has no network that could start from weights")
     try:

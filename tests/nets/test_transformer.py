@@ -1,12 +1,15 @@
 """The style network: the published size, and its fast form, which is the same function."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from ifrp_bench.ground.compiler import compiled
 from ifrp_bench.nets.fast_transformer import FastTransformer
-from ifrp_bench.nets.transformer import ReflectConv, Transformer, reflect_pad
+from ifrp_bench.nets.transformer import NormalizedConv, ReflectConv, Transformer, reflect_pad
 
 
 @pytest.fixture
@@ -123,3 +126,17 @@ def test_the_gradient_of_padding_is_torchs(size):
     ours, = torch.autograd.grad((reflect_pad(x, size) * weight).sum(), x)
     theirs, = torch.autograd.grad((F.pad(x, (size,) * 4, mode="reflect") * weight).sum(), x)
     assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_an_upsampling_layer_compiled_on_a_cpu_gives_the_same_gradients():
+    """In channels last, as training runs: torch's own replication padding ends the first step there."""
+    torch.manual_seed(0)
+    layer = NormalizedConv(4, 4, 3, upsample=True).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    parts = (x, *layer.parameters())
+    wish = torch.randn(2, 4, 16, 16)
+    plain = torch.autograd.grad((layer(x) * wish).sum(), parts)
+    fast = torch.autograd.grad((compiled(layer, "cpu")(x) * wish).sum(), parts)
+    for one, other in zip(plain, fast):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
