@@ -44,7 +44,7 @@ class Portrait:
     file: str
     person: str
     stylized: np.ndarray | None
-    found: float | None = None   # the detector's probability; None where it found no face
+    found: float | None = None   # the detector's probability; None where its first look found no face
     reason: str = ""
 
 
@@ -148,7 +148,7 @@ def _portraits(folder: Path, quiet: bool) -> Iterator[Portrait]:
             framed = frame_faces(read_picture(folder / file))[0]
         except PictureError as error:
             return Portrait(file, person, None, reason=str(error))
-        return Portrait(file, person, framed.stylized, framed.probability)
+        return Portrait(file, person, framed.stylized, framed.probability if framed.at_once else None)
 
     for start in range(0, len(files), 8):
         yield from on_threads(one, tqdm(files[start:start + 8], "portraits", leave=False, disable=quiet))

@@ -13,7 +13,7 @@ from ifrp_bench.ground.images import PictureError
 from ifrp_bench.ground.warp import (
     FACE_PX, TEMPLATE_PX, WINDOW_PX, centre_window, framed_window, resample, similarity, window_to_frame,
 )
-from ifrp_bench.nets.detector import Detection, find_faces
+from ifrp_bench.nets.detector import LOOKS, Detection, find_faces, look_further
 
 CROPS = ("auto", "face", "centre", "none")
 # a face in its true proportions, twice the window of CelebA's frame
@@ -29,7 +29,7 @@ class Framed:
     ``stylized`` is uint8 (128, 128, 3); ``note`` a word on how it was found; the rest is known where the
     detector found it: its box (left, top, right, bottom) and angle in the picture, in degrees
     counter-clockwise as one looks at it, and ``place`` (2, 3), from pixels of the recovered face to those of
-    the picture.
+    the picture. ``at_once``: the first look found it.
     """
 
     stylized: np.ndarray
@@ -38,18 +38,20 @@ class Framed:
     probability: float | None = None
     angle_deg: float | None = None
     place: np.ndarray | None = None
+    at_once: bool = False
 
 
 def frame_faces(picture: np.ndarray, crop: str = "auto", *, every: bool = False) -> list[Framed]:
     """The faces of a picture, uint8 (H, W, 3): the most central one, or ``every`` one, most central first.
 
-    ``auto`` is ``face`` where MTCNN finds one and ``centre`` otherwise; ``none`` takes the whole picture, for
-    SFs that are framed already. Raises PictureError where ``face`` finds none.
+    ``auto`` is ``face`` where MTCNN finds one, at once or by further looks, and ``centre`` otherwise;
+    ``none`` takes the whole picture, for SFs that are framed already. Raises PictureError where ``face``
+    finds none.
     """
     if crop == "none":
         whole = cv2.resize(picture, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA)
         return [Framed(whole, "the whole picture")]
-    faces = find_faces(picture) if crop in ("auto", "face") else []
+    faces = find_faces(picture) or look_further(picture) if crop in ("auto", "face") else []
     if faces:
         return [_framed(picture, face) for face in (faces if every else faces[:1])]
     if crop == "face":
@@ -63,12 +65,13 @@ def _framed(picture: np.ndarray, face: Detection) -> Framed:
     to_picture = similarity(TEMPLATE_PX, face.landmarks_px)
     return Framed(
         resample(picture, framed_window(face.landmarks_px), (FACE_PX, FACE_PX)),
-        "face found",
+        f"face found by {face.looks} of {len(LOOKS)} further looks" if face.looks else "face found",
         face.box_px,
         face.probability,
         # y runs down: a face that leans to its right as one looks at it has a negative angle
         float(-np.degrees(np.arctan2(to_picture[1, 0], to_picture[0, 0]))),
         to_picture @ window_to_frame(),
+        at_once=not face.looks,
     )
 
 

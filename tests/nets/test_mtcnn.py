@@ -4,6 +4,7 @@ whose eyes are known, what is found is nearer to them than what the package find
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,8 @@ from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
 from benchmarks.alignment import moved_faces
 from ifrp_bench.nets import mtcnn
-from ifrp_bench.nets.detector import MIN_FACE_PX, find_faces
+from ifrp_bench.nets.detector import AGREEING, MIN_FACE_PX, find_faces, look_further
+from ifrp_bench.recovery.faces import frame_faces
 from ifrp_bench.sources.folder import find_in
 
 
@@ -72,6 +74,33 @@ def test_where_there_is_no_face_none_is_found() -> None:
     for picture in (np.full((90, 120, 3), 128, np.uint8), noise):
         boxes, probabilities, landmarks = mtcnn.detect(picture, MIN_FACE_PX)
         assert len(boxes) == len(probabilities) == len(landmarks) == 0 and landmarks.shape[1:] == (5, 2)
+
+
+def test_further_looks_find_what_the_first_does_not(frames: np.ndarray) -> None:
+    """Faces turned further than the first look sees one."""
+    for number, turn_deg in ((0, 65), (3, 70), (6, 65)):
+        frame = frames[number]
+        there = cv2.getRotationMatrix2D((89, 109), turn_deg, 1.0)
+        there[:, 2] += 61, 41
+        picture = cv2.warpAffine(frame, there, (300, 300), borderValue=(90, 90, 90))
+        eyes = find_faces(frame)[0].landmarks_px[:2] @ there[:, :2].T + there[:, 2]
+        assert not find_faces(picture)
+        found, = look_further(picture)
+        assert found.looks >= AGREEING and np.abs(found.landmarks_px[:2] - eyes).max() < 0.4 * 40
+        left, top, right, bottom = found.box_px
+        assert left < eyes[:, 0].min() < eyes[:, 0].max() < right and top < eyes[:, 1].mean() < bottom
+
+        # as destylizing sees it
+        framed, = frame_faces(picture)
+        assert f"by {found.looks} of 18 further looks" in framed.note and not framed.at_once
+        assert framed.angle_deg is not None and framed.angle_deg > 30
+
+
+def test_further_looks_see_no_face_where_none_is() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    for picture in (noise, cv2.GaussianBlur(noise, (0, 0), 5), noise[:20]):
+        assert look_further(picture) == []
+        assert "took the middle" in frame_faces(picture)[0].note
 
 
 def test_of_boxes_that_overlap_the_surest_stays() -> None:
