@@ -15,10 +15,11 @@ MIN_FACE_PX = 40   # smaller faces hold less than half of the frame's 38 px betw
 MIN_PROBABILITY = 0.9
 # further looks: the longest side in pixels, the blur in pixels, the turn in degrees
 LOOKS = tuple(product((640, 320, 160), (0, 2), (0, 20, -20)))
+ENLARGED_PX = 448   # to which a smaller picture is enlarged, so that no two of the sizes are one
 CANVAS = 1.5   # of a further look, times the picture: a face may fill it to the edges
 MIN_SMALL_FACE_PX = 24   # in the smallest size
 # looks that must see the same face: of 193 paintings, patterns and landscapes in which the first look finds
-# none, five looks agree in one, rightly, four also in one that has none; fewer see something in 57
+# none, five looks agree in one, rightly, four also in one that has none
 AGREEING = 5
 SAME_PLACE = 0.6   # times the distance of the eyes: faces whose middles are nearer are one
 SAME_SIZE = 1.7   # and whose eyes are apart alike up to this factor
@@ -73,14 +74,15 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
 
 def look_further(picture: np.ndarray) -> list[Detection]:
     """Faces in a uint8 (H, W, 3) RGB picture of paint, ink or print in which ``find_faces`` finds none, most
-    central first: those that some of 18 further looks agree on, smaller, blurred and turned by 20 degrees,
-    the best of them with p >= 0.9.
+    central first: those that some of 18 further looks agree on, at three sizes, sharp and blurred, upright
+    and turned by 20 degrees, the best of them with p >= 0.9.
 
     Half a second on one core. Probability is the best look's, box and landmarks are means over those that
     agree.
     """
     height, width = picture.shape[:2]
-    if min(height, width) * min(1.0, LONGEST_SIDE_PX / max(height, width)) < MIN_FACE_PX:
+    shrink = min(1.0, LONGEST_SIDE_PX / max(height, width))
+    if shrink * min(height, width) < MIN_FACE_PX:
         return []
     seen = [(number, face) for number, look in enumerate(LOOKS) for face in _seen(picture, *look)]
     seen.sort(key=lambda one: -one[1].probability)
@@ -94,7 +96,9 @@ def look_further(picture: np.ndarray) -> list[Detection]:
     found = []
     for group in groups:
         looks, faces = {number for number, _ in group}, [face for _, face in group]
-        if len(looks) >= AGREEING and faces[0].probability >= MIN_PROBABILITY:
+        left, _, right, _ = faces[0].box_px
+        large = right - left >= MIN_FACE_PX / shrink
+        if large and len(looks) >= AGREEING and faces[0].probability >= MIN_PROBABILITY:
             box = np.mean([face.box_px for face in faces], 0)
             landmarks = np.mean([face.landmarks_px for face in faces], 0).round(2)
             found.append(Detection(faces[0].probability, _box(box), landmarks, len(looks)))
@@ -105,24 +109,26 @@ def _seen(picture: np.ndarray, side_px: int, blur_px: int, turn_deg: int) -> Ite
     """What one further look sees, in the picture's coordinates."""
     from ifrp_bench.nets.mtcnn import detect
 
-    # smaller, blurred, and turned on a grey canvas
-    shrink = min(1.0, side_px / max(picture.shape[:2]))
-    small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    # of another size, blurred, and turned on a grey canvas
+    longest_px = max(picture.shape[:2])
+    scale = min(max(longest_px, ENLARGED_PX), side_px) / longest_px
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    sized = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=kind)
     if blur_px:
-        small = cv2.GaussianBlur(small, (0, 0), blur_px)
-    height, width = small.shape[:2]
+        sized = cv2.GaussianBlur(sized, (0, 0), blur_px)
+    height, width = sized.shape[:2]
     canvas = round(CANVAS * width), round(CANVAS * height)
     there = cv2.getRotationMatrix2D((width / 2, height / 2), turn_deg, 1.0)
     there[:, 2] += (canvas[0] - width) / 2, (canvas[1] - height) / 2
-    turned = cv2.warpAffine(small, there, canvas, borderValue=(128, 128, 128))
+    turned = cv2.warpAffine(sized, there, canvas, borderValue=(128, 128, 128))
 
     back = cv2.invertAffineTransform(there)
     min_face_px = MIN_SMALL_FACE_PX if side_px == LOOKS[-1][0] else MIN_FACE_PX
     for box, probability, landmarks in zip(*detect(turned, min_face_px)):
         corners = box.reshape(2, 2)
-        middle = (corners.mean(0) @ back[:, :2].T + back[:, 2]) / shrink
-        half = (corners[1] - corners[0]) / 2 / shrink
-        placed = (np.asarray(landmarks, dtype=float) @ back[:, :2].T + back[:, 2]) / shrink
+        middle = (corners.mean(0) @ back[:, :2].T + back[:, 2]) / scale
+        half = (corners[1] - corners[0]) / 2 / scale
+        placed = (np.asarray(landmarks, dtype=float) @ back[:, :2].T + back[:, 2]) / scale
         placed_box = _box(np.concatenate([middle - half, middle + half]))
         yield Detection(round(float(probability), 4), placed_box, placed)
 
