@@ -26,7 +26,7 @@ from ifrp_bench.data.open_styles import OPEN
 from ifrp_bench.data.pairs import PairMaker, source_of
 from ifrp_bench.data.plan import Plan, PlannedShard
 from ifrp_bench.data.recipe import Recipe
-from ifrp_bench.data.runs import PLUS, Run
+from ifrp_bench.data.runs import Run
 from ifrp_bench.data.styles import Stylizer, pick_styles
 from ifrp_bench.ground.files import write_whole
 from ifrp_bench.ground.warp import Misalignment, face_window
@@ -104,8 +104,7 @@ def contenders(runs: Iterable[Run], aligner: Run | None, device: str) -> list[Co
         if part.aligns or part.use != "trained":
             continue
         aligned = aligner if part.method.headline == "stn" else None
-        digest = run.sha256("last") + (aligner.sha256("last") if aligned and aligner else "")
-        digest += PLUS if run.mirrored else ""
+        digest = run.sha256("last") + run.sign + (aligner.sha256("last") if aligned and aligner else "")
         found.append(Contender(
             name_of(run), run.name, "stn" if aligned else "raw", digest, _opener(run, aligned, device)
         ))

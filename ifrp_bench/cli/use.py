@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from ifrp_bench.cli.options import (
     opened, pick_device, quiet_option, refuse_given,
 )
 from ifrp_bench.ground.errors import InputError
+
+if TYPE_CHECKING:
+    from ifrp_bench.data.runs import Run
 
 STREAM = Path("-")   # standard input as a picture, standard output as --out
 LINES = 20   # pictures up to which each face is said
@@ -110,7 +113,7 @@ def destylize(
             "out", "crop", "faces", "paste", "compare", "bf16",
             because="with --split, faces go into RUN/recovered as they are",
         )
-        _destylize_split(run, split, data, condition, aligner, checkpoint, pick_device(device), quiet)
+        _destylize_split(there, split, data, condition, aligner, checkpoint, pick_device(device), quiet)
         return
     refuse_given("data", "condition", "aligner", because="they go with --split, and pictures are named")
     if not any(path.exists() or path == STREAM for path in pictures):
@@ -125,36 +128,28 @@ def destylize(
             f"note: this {device} has no bfloat16 instructions; float32 is faster here and is taken", err=True
         )
         bf16 = False
-    if out is None:
-        beside = named and not isinstance(there, shipped.Shipped)
-        out = _default_out(pictures, there.root if beside else Path())
+    beside = there.root if named and not isinstance(there, shipped.Shipped) else Path()
+    out = out or (STREAM if pictures == (STREAM,) else beside / "destylized")
     if out == STREAM:
         refuse_given("faces", "paste", "compare", "bf16", because="one face goes to standard output")
         _destylize_stream(run, pictures, crop, device)
         return
     wishes = Wishes(crop, every=faces == "all", compare=compare, paste=paste, bfloat16=bf16)
-    sys.exit(_destylize_pictures(run, pictures, out, wishes, checkpoint, device, quiet))
-
-
-def _default_out(pictures: tuple[Path, ...], beside: Path) -> Path:
-    """Standard output for standard input; else a folder in the run's or in the working one."""
-    return STREAM if pictures == (STREAM,) else beside / "destylized"
+    sys.exit(_destylize_pictures(there, pictures, out, wishes, checkpoint, device, quiet))
 
 
 def _destylize_split(
-    run: Path, split: str, data: Path | None, condition: str, aligner: Path | None, checkpoint: str,
+    run: "Run", split: str, data: Path | None, condition: str, aligner: Path | None, checkpoint: str,
     device: str, quiet: bool,
 ) -> None:
-    from ifrp_bench.data.shipped import find_run
     from ifrp_bench.recovery.split import Task, recover_split
 
-    there = find_run(run)
-    name = there.info["data"] if "data_sha256" in there.info else None
+    name = run.info["data"] if "data_sha256" in run.info else None
     if data is None and name is None:
         raise click.UsageError("--split of shipped weights wants the data set that it is of: --data")
     dataset = opened(data or Path("data") / str(name))
     task = Task(dataset, condition, find_aligner(condition, aligner, dataset.root), split, device, quiet)
-    folder = recover_split(there, task, checkpoint=checkpoint)
+    folder = recover_split(run, task, checkpoint=checkpoint)
     look = f"look at {folder / 'preview.png'} (stylized, recovered, real)"
     click.echo(f"{folder}: recovered faces of {split}, {condition}; {look}")
 
@@ -171,23 +166,21 @@ def _destylize_stream(run: Path, pictures: tuple[Path, ...], crop: str, device: 
 
 
 def _destylize_pictures(
-    run: Path, pictures: tuple[Path, ...], out: Path, wishes: Any, checkpoint: str, device: str, quiet: bool,
+    run: "Run", pictures: tuple[Path, ...], out: Path, wishes: Any, checkpoint: str, device: str, quiet: bool,
 ) -> int:
     """Pictures and folders into a folder; returns the exit code."""
     from tqdm import tqdm
 
-    from ifrp_bench.data.runs import PLUS
-    from ifrp_bench.data.shipped import find_run
     from ifrp_bench.recovery.pictures import Recovery, find_pictures, write_contact_sheet
     from ifrp_bench.recovery.trained import load_trained
 
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file; --out is the folder that faces are written into")
-    jobs, there = find_pictures(pictures, out), find_run(run)
-    trained = load_trained(there, checkpoint=checkpoint, device=device)
+    jobs = find_pictures(pictures, out)
+    trained = load_trained(run, checkpoint=checkpoint, device=device)
     if trained.step < trained.steps:
-        click.echo(f"note: {run} stands at step {trained.step} of {trained.steps}", err=True)
-    weights = f"{there.sha256(checkpoint)}{PLUS if there.mirrored else ''}"
+        click.echo(f"note: {run.root} stands at step {trained.step} of {trained.steps}", err=True)
+    weights = run.sha256(checkpoint) + run.sign
     recovery = Recovery(trained.method, out, wishes, weights=weights, device=device)
 
     # a line a face while one can read them; of many, what is wrong

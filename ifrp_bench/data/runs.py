@@ -51,9 +51,14 @@ class Run:
         return self.info["method"]
 
     @property
+    def sign(self) -> str:
+        """``+`` where it is mirrored: behind its names, and behind hashes of what its faces are made of."""
+        return PLUS if self.mirrored else ""
+
+    @property
     def name(self) -> str:
-        """What it is called in results: its folder's name, with ``+`` where it is mirrored."""
-        return self.root.name + (PLUS if self.mirrored else "")
+        """What it is called in results: its folder's name, with its sign."""
+        return self.root.name + self.sign
 
     @property
     def work(self) -> Path:

@@ -13,11 +13,11 @@ import numpy as np
 LONGEST_SIDE_PX = 640
 MIN_FACE_PX = 40   # smaller faces hold less than half of the frame's 38 px between the eyes
 MIN_PROBABILITY = 0.9
-# further looks: the longest side in pixels, the blur in pixels, the turn in degrees
-LOOKS = tuple(product((640, 320, 160), (0, 2), (0, 20, -20)))
+SIZES_PX = {640: 40, 320: 40, 160: 24}   # of further looks: the longest side, and the smallest face
+# further looks: the longest side and the blur in pixels, the turn in degrees
+LOOKS = tuple(product(SIZES_PX, (0, 2), (0, 20, -20)))
 ENLARGED_PX = 448   # to which a smaller picture is enlarged, so that no two of the sizes are one
 CANVAS = 1.5   # of a further look, times the picture: a face may fill it to the edges
-MIN_SMALL_FACE_PX = 24   # in the smallest size
 # looks that must see the same face: of 193 paintings, patterns and landscapes in which the first look finds
 # none, five looks agree in one, rightly, four also in one that has none
 AGREEING = 5
@@ -54,22 +54,22 @@ def find_faces(picture: np.ndarray) -> list[Detection]:
     Coordinates are rounded to 0.01 px, far below the detector's own error, so that a cache holds them
     exactly.
     """
-    height, width = picture.shape[:2]
-    shrink = min(1.0, LONGEST_SIDE_PX / max(height, width))
-    if round(shrink * min(height, width)) < MIN_FACE_PX:   # a strip, too, in which no face has room
+    shrink = _shrink(picture)
+    if not shrink:
         return []
+    looked_at = picture
     if shrink < 1:
-        picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        looked_at = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     from ifrp_bench.nets.mtcnn import detect   # torch, which a picture without room for a face does not need
 
     found = [
         Detection(
             round(float(p), 4), _box(box / shrink), np.round(np.asarray(landmarks, dtype=float) / shrink, 2)
         )
-        for box, p, landmarks in zip(*detect(picture, MIN_FACE_PX))
+        for box, p, landmarks in zip(*detect(looked_at, MIN_FACE_PX))
         if p >= MIN_PROBABILITY
     ]
-    return _central_first(found, picture_px=(width, height))
+    return _central_first(found, picture)
 
 
 def look_further(picture: np.ndarray) -> list[Detection]:
@@ -80,9 +80,8 @@ def look_further(picture: np.ndarray) -> list[Detection]:
     Half a second on one core. Probability is the best look's, box and landmarks are means over those that
     agree.
     """
-    height, width = picture.shape[:2]
-    shrink = min(1.0, LONGEST_SIDE_PX / max(height, width))
-    if shrink * min(height, width) < MIN_FACE_PX:
+    shrink = _shrink(picture)
+    if not shrink:
         return []
     seen = [(number, face) for number, look in enumerate(LOOKS) for face in _seen(picture, *look)]
     seen.sort(key=lambda one: -one[1].probability)
@@ -102,7 +101,7 @@ def look_further(picture: np.ndarray) -> list[Detection]:
             box = np.mean([face.box_px for face in faces], 0)
             landmarks = np.mean([face.landmarks_px for face in faces], 0).round(2)
             found.append(Detection(faces[0].probability, _box(box), landmarks, len(looks)))
-    return _central_first(found, picture_px=(width, height))
+    return _central_first(found, picture)
 
 
 def _seen(picture: np.ndarray, side_px: int, blur_px: int, turn_deg: int) -> Iterator[Detection]:
@@ -123,8 +122,7 @@ def _seen(picture: np.ndarray, side_px: int, blur_px: int, turn_deg: int) -> Ite
     turned = cv2.warpAffine(sized, there, canvas, borderValue=(128, 128, 128))
 
     back = cv2.invertAffineTransform(there)
-    min_face_px = MIN_SMALL_FACE_PX if side_px == LOOKS[-1][0] else MIN_FACE_PX
-    for box, probability, landmarks in zip(*detect(turned, min_face_px)):
+    for box, probability, landmarks in zip(*detect(turned, SIZES_PX[side_px])):
         corners = box.reshape(2, 2)
         middle = (corners.mean(0) @ back[:, :2].T + back[:, 2]) / scale
         half = (corners[1] - corners[0]) / 2 / scale
@@ -139,8 +137,16 @@ def _alike(one: Detection, other: Detection) -> bool:
     return bool(near and max(one.eyes_px, other.eyes_px) < SAME_SIZE * min(one.eyes_px, other.eyes_px))
 
 
-def _central_first(found: list[Detection], picture_px: tuple[int, int]) -> list[Detection]:
-    centre = (np.array(picture_px) - 1) / 2
+def _shrink(picture: np.ndarray) -> float:
+    """The factor by which a large picture is made smaller; 0 for one in which no face has room: a strip, too.
+    """
+    shrink = min(1.0, LONGEST_SIDE_PX / max(picture.shape[:2]))
+    return shrink if round(shrink * min(picture.shape[:2])) >= MIN_FACE_PX else 0.0
+
+
+def _central_first(found: list[Detection], picture: np.ndarray) -> list[Detection]:
+    height, width = picture.shape[:2]
+    centre = np.array([width - 1, height - 1]) / 2
     return sorted(found, key=lambda face: float(np.hypot(*(face.middle_px - centre))))
 
 

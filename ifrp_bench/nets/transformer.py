@@ -33,10 +33,10 @@ def reflect_pad(x: Tensor, size: int) -> Tensor:
 def edges_repeated(x: Tensor) -> Tensor:
     """Replication padding of (N, C, H, W) by one pixel.
 
-    Compiled it is made of slices: torch 2.14 tells its compiler other strides of the padding's gradient than
-    the CPU then gives, and the first step ends there.
+    Compiled for a CPU it is made of slices: torch 2.14 tells its compiler other strides of the padding's
+    gradient than the CPU then gives, and the first step ends there.
     """
-    if not torch.compiler.is_compiling():
+    if x.is_cuda or not torch.compiler.is_compiling():
         return F.pad(x, (1,) * 4, mode="replicate")
     wide = torch.cat([x[..., :1], x, x[..., -1:]], 3)
     return torch.cat([wide[:, :, :1], wide, wide[:, :, -1:]], 2)
@@ -128,9 +128,7 @@ class ReflectConv(Conv2d):
         Reflection by one pixel is there the edge repeated.
         """
         assert self.bias is not None and self.kernel_size[0] == 3
-        return interleaved_parts(
-            convolve(edges_repeated(x), four_kernels(self.weight), self.bias.repeat(4))
-        )
+        return interleaved_parts(convolve(edges_repeated(x), four_kernels(self.weight), self.bias.repeat(4)))
 
 
 class NormalizedConv(nn.Module):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ifrp_bench import __version__, parts
 from ifrp_bench.data.format import Dataset, Shard, read_recovered, recovered_facts, write_recovered
-from ifrp_bench.data.runs import PLUS, Run
+from ifrp_bench.data.runs import Run
 from ifrp_bench.data.split import LookedInto, load_split
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
@@ -28,7 +28,7 @@ from ifrp_bench.ground.images import tile, to_faces, to_pictures, write_png
 from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.ground.processes import Processes
 from ifrp_bench.ground.workers import default_workers, on_threads
-from ifrp_bench.methods import Usable, Setup
+from ifrp_bench.methods import Setup, Usable
 from ifrp_bench.parts import Part
 from ifrp_bench.recovery.trained import Trained, load_trained, recover_shard
 
@@ -114,9 +114,9 @@ def recover_split(run: Run, task: Task, *, checkpoint: str = "last") -> Path:
 
     weights = NO_CHECKPOINT if part.use == "optimised" else run.sha256(checkpoint)
     facts = {"checkpoint_sha256": weights, "settings": json.dumps(run.info["config"], sort_keys=True)}
-    folder = run.work / "recovered" / task.data.root.name / task.condition
-    if run.mirrored:   # beside those of one side
-        facts, folder = facts | {"sides": "both"}, folder.with_name(folder.name + PLUS)
+    if run.mirrored:
+        facts |= {"sides": "both"}
+    folder = run.work / "recovered" / task.data.root.name / f"{task.condition}{run.sign}"
     return _recover_shards(_Source(part, build, facts), task, folder)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ifrp_bench import parts
-from ifrp_bench.data.runs import PLUS, Run
+from ifrp_bench.data.runs import Run
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import to_faces, to_pictures
 from ifrp_bench.ground.settings import settings_of
@@ -107,7 +107,5 @@ def recover_shard(method: Usable, stylized: np.ndarray, device: str = "cpu") -> 
 
 
 def name_of(run: Run) -> str:
-    """What a run's method is called in the tables: its name, or that of its file, with ``+`` where it is
-    mirrored.
-    """
-    return Path(run.method).stem + (PLUS if run.mirrored else "")
+    """What a run's method is called in the tables: its name, or that of its file, with the run's sign."""
+    return Path(run.method).stem + run.sign

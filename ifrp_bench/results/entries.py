@@ -157,12 +157,11 @@ def write_entry(folder: Path, entry: dict[str, Any], rows: pd.DataFrame, *, repl
     check_entry(entry, str(path))
     if path.exists() and not replace:
         raise InputError(f"{path}: there is an entry of this name; take another --name, or --replace it")
-    if path.exists() and read_entry(path)["name"] != entry["name"]:
-        there = read_entry(path)["name"]
-        raise InputError(f"{path}: the file of another entry, {there}; take another --name")
     for other in read_entries(place) if place.is_dir() else ():
         if other.path != path:
             _check_comparable(entry, other.facts, str(path))
+        elif other.facts["name"] != entry["name"]:
+            raise InputError(f"{path}: the file of another entry, {other.facts['name']}; take another --name")
     write_whole(place / file, packed)
     write_whole(path, (json.dumps(entry, indent=1) + "\n").encode())
     return path
