@@ -18,6 +18,8 @@ from ifrp_bench.methods import Growing, Setup, Stage
 from ifrp_bench.training.batches import steps_per_epoch
 from ifrp_bench.training.resolve import Job
 
+STEPS_TIMED = 8   # of each stage, at most: another program's burst is not taken for the machine
+ENOUGH = 4.0   # seconds of steps timed, where they are slow
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
 # of a training that has minutes they are part of them: CycleGAN's take a minute each on two cores
 BUDGET_VALIDATIONS = 4   # at most
@@ -72,7 +74,7 @@ def timed_for(
     return job.with_steps(timing.steps, validations=timing.validations), timing
 
 
-def time_training(job: Job, data: Dataset, device: str, timed: int = 2) -> Timing:
+def time_training(job: Job, data: Dataset, device: str) -> Timing:
     """A training's timing: the median of a few steps on validation faces.
 
     Of a method that grows, in each of its stages.
@@ -100,7 +102,7 @@ def time_training(job: Job, data: Dataset, device: str, timed: int = 2) -> Timin
     stages: Sequence[Stage] = declared.stages(job.config, steps) if declared.stages else whole
     a_step = a_validation = 0.0
     for stage in stages:
-        a_step += stage.share * median_seconds(partial(step_at, stage), timed)
+        a_step += stage.share * median_seconds(partial(step_at, stage), STEPS_TIMED, enough=ENOUGH)
         with autocast(device):
             a_validation += stage.share * median_seconds(validate, 1)
 
