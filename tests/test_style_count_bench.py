@@ -12,13 +12,13 @@ TOY = sets(
 )
 
 
-def test_each_number_of_styles_has_its_scores(photographs, tmp_path):
-    words = [photographs, photographs, "--counts", "1,2", "--steps", 2, "--recogniser", "builtin"]
+def test_a_number_of_styles_has_its_scores(photographs, tmp_path):
+    words = [photographs, photographs, "--counts", "2", "--steps", 2, "--recogniser", "builtin"]
     words += ["--train-set", "batch_size=2", "--out", tmp_path, *TOY]
     result = CliRunner().invoke(main, list(map(str, words)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert table["styles"].tolist() == [1, 2] and table["PSNR"].between(3, 30).all()
+    assert table["styles"].tolist() == [2] and table["PSNR"].between(3, 30).all()
     assert (table["PSNR low"] <= table["PSNR"]).all() and (table["PSNR"] <= table["PSNR high"]).all()
     assert (tmp_path / "scores.png").stat().st_size > 5_000
 
