@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -33,6 +33,7 @@ StemOf = Callable[[str], str]   # what two files of a pair have in common, of a 
 
 UNLISTED = "not in the list of pairs to test"
 SOURCE = "pairs"   # what stands for a source in such a data set's recipe
+PREVIEWED = 6   # pairs
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,8 @@ def import_pairs(
     common where they differ, and with ``listed`` only pairs of these names are taken. Both are brought into
     CelebA's frame by their own eyes, a drawing in which no face is found by the photograph's if both are of
     one size; the drawing is then misaligned as ``misalignment`` says, once. What has no partner or no face
-    is named in
-    ``skipped.csv``. Raises InputError for folders that do not go together, where no pair is left, and where
-    ``out`` holds a data set of another origin.
+    is named in ``skipped.csv``. Raises InputError for folders that do not go together, where no pair is left,
+    and where ``out`` holds a data set of another origin.
     """
     if len(stylized) != len(real) or not real:
         raise InputError(
@@ -77,7 +77,6 @@ def import_pairs(
         )
     if not style.isidentifier():
         raise InputError(f"style {style!r}: expected a word of letters, digits and underscores")
-    # find a face in every picture, and who belongs together
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _refuse_other_data(out)
@@ -85,64 +84,63 @@ def import_pairs(
         if listed is not None:
             skipped += [Skipped(one.face.name, UNLISTED) for one in pairs if one.face.name not in listed]
             kept = [one for one in pairs if one.face.name in listed]
-            pairs = [
-                replace(one, face=replace(one.face, identity=number)) for number, one in enumerate(kept)
-            ]
+            pairs = [replace(one, face=replace(one.face, identity=who)) for who, one in enumerate(kept)]
         if not pairs:
+            write_skipped(out, ((one.name, one.reason) for one in skipped))
             raise InputError(
                 f"{real[0]}, {stylized[0]}: no pair of a photograph and a drawing with one name and a face in"
                 f" it (see {out / 'skipped.csv'})"
             )
+        values = {"name": out.name, "test_styles": (style,), "misalignment": misalignment, "seed": seed}
+        return _write_pairs(pairs, skipped, values, out, quiet)
 
-        # the recipe and plan of a data set that is tested only
-        values = {
-            "name": out.name,
+
+def _write_pairs(
+    pairs: list[_Pair], skipped: list[Skipped], values: dict[str, Any], out: Path, quiet: bool
+) -> Dataset:
+    """The data set of these pairs, which is tested only; ``values`` are those of its recipe that vary."""
+    (style,) = values["test_styles"]
+    recipe = recipe_from(
+        values | {
             "source": SOURCE,
             "train_faces": 0,
             "val_faces": 0,
             "test_faces": len(pairs),
-            "test_styles": (style,),
-            "misalignment": misalignment,
             "stylize_px": FACE_PX,
-            "seed": seed,
             "description": f"{style}: pairs from elsewhere, for testing only",
-        }
-        recipe = recipe_from(values, where="import-pairs")
-        parts = [
-            pairs[start : start + recipe.shard_pairs] for start in range(0, len(pairs), recipe.shard_pairs)
-        ]
-        plan = Plan(
-            recipe,
-            tuple(
-                PlannedShard(name, "test", tuple(pair.face for pair in part), (style,))
-                for name, part in zip(shard_names("test", len(parts)), parts)
-            ),
-            tuple(skipped),
-        )
+        },
+        where="import-pairs",
+    )
+    starts = range(0, len(pairs), recipe.shard_pairs)
+    parts = [pairs[start:start + recipe.shard_pairs] for start in starts]
+    shards = tuple(
+        PlannedShard(name, "test", tuple(pair.face for pair in part), (style,))
+        for name, part in zip(shard_names("test", len(parts)), parts)
+    )
+    plan = Plan(recipe, shards, tuple(skipped))
 
-        # its shards, and what stands beside them
-        entries = {}
-        for planned, part in zip(plan.shards, tqdm(parts, desc="shards", unit="shard", disable=quiet)):
-            shard = _shard_of(recipe, planned, part)
-            entries[planned.name] = {"split": "test"} | write_shard(out / planned.name, shard)
-            if planned is plan.shards[0]:
-                write_png(
-                    out / "preview.png",
-                    tile([[shard.real[row], shard.stylized[row]] for row in range(min(6, len(part)))]),
-                )
-        write_manifest(out, plan.rows())
-        write_skipped(out, plan.left_out())
-        names = "".join(f"{pair.face.name} {pair.real.sha256} {pair.stylized.sha256}\n" for pair in pairs)
-        faces_sha256 = hashlib.sha256(names.encode()).hexdigest()
-        info = make_info(
-            recipe=recipe.as_dict(),
-            counts=plan.counts,
-            faces=None,
-            faces_sha256=faces_sha256,
-            styles={},
-            device="cpu",
-        ) | {"complete": True, "shards": entries}
-        write_info(out, info)
+    # its shards, and the first pairs to look at
+    entries = {}
+    for planned, part in zip(plan.shards, tqdm(parts, desc="shards", unit="shard", disable=quiet)):
+        shard = _shard_of(recipe, planned, part)
+        entries[planned.name] = {"split": "test"} | write_shard(out / planned.name, shard)
+        if planned is plan.shards[0]:
+            first = range(min(PREVIEWED, len(part)))
+            write_png(out / "preview.png", tile([[shard.real[row], shard.stylized[row]] for row in first]))
+
+    # what stands beside them
+    write_manifest(out, plan.rows())
+    write_skipped(out, plan.left_out())
+    names = "".join(f"{pair.face.name} {pair.real.sha256} {pair.stylized.sha256}\n" for pair in pairs)
+    info = make_info(
+        recipe=recipe.as_dict(),
+        counts=plan.counts,
+        faces=None,
+        faces_sha256=hashlib.sha256(names.encode()).hexdigest(),
+        styles={},
+        device="cpu",
+    ) | {"complete": True, "shards": entries}
+    write_info(out, info)
     return Dataset(out, info)
 
 
@@ -168,7 +166,8 @@ def _find_pairs(
 ) -> tuple[list[_Pair], list[Skipped]]:
     pairs: list[_Pair] = []
     skipped: list[Skipped] = []
-    for number, (drawings_root, photographs_root) in enumerate(zip(stylized, real)):
+    for number, roots in enumerate(zip(real, stylized)):
+
         # both folders by the files' paths without their suffixes
         photographs, drawings = (
             _by_stem(
@@ -177,12 +176,13 @@ def _find_pairs(
                 ).found,
                 stem_of,
             )
-            for kind, root in (("real", photographs_root), ("stylized", drawings_root))
+            for kind, root in zip(("real", "stylized"), roots)
         )
         stems = sorted(photographs.keys() | drawings.keys())
         flat = {stem: stem.replace("/", "_") for stem in stems}
         counts = Counter(flat.values())
         for stem in stems:
+
             # x/y and x_y stay two
             name = flat[stem] if counts[flat[stem]] == 1 else stem
             name = f"{number}-{name}" if len(real) > 1 else name
@@ -191,29 +191,28 @@ def _find_pairs(
                 skipped.append(Skipped(name, reason))
                 continue
             (photograph,), (drawing,) = photographs[stem], drawings[stem]
-            borrowed = (
-                bool(drawing.reason)
-                and not photograph.reason
-                and _size(photographs_root / photograph.file) == _size(drawings_root / drawing.file)
-            )
-            if photograph.reason or (drawing.reason and not borrowed):
-                skipped.append(Skipped(name, photograph.reason or f"drawing: {drawing.reason}"))
-                continue
-            if borrowed:
-                skipped.append(
-                    Skipped(name, f"used: {drawing.reason} in the drawing, the photograph's eyes taken")
-                )
-                drawing = replace(photograph, file=drawing.file, sha256=drawing.sha256)
-            pairs.append(
-                _Pair(
-                    Face(name, len(pairs), partition="test"),
-                    photographs_root,
-                    photograph,
-                    drawings_root,
-                    drawing,
-                )
-            )
+            drawn, note = _with_eyes(drawing, photograph, roots)
+            if note:
+                skipped.append(Skipped(name, note))
+            if drawn:
+                face = Face(name, len(pairs), partition="test")
+                pairs.append(_Pair(face, roots[0], photograph, roots[1], drawn))
     return pairs, skipped
+
+
+def _with_eyes(drawing: Found, photograph: Found, roots: tuple[Path, Path]) -> tuple[Found | None, str]:
+    """A drawing with its own eyes or, where none are found and both pictures are of one size, with its
+    photograph's, and what there is to say of it; None where that does not make a pair. ``roots`` are the
+    photographs' folder and the drawings'.
+    """
+    if photograph.reason:
+        return None, photograph.reason
+    if not drawing.reason:
+        return drawing, ""
+    if _size(roots[0] / photograph.file) != _size(roots[1] / drawing.file):
+        return None, f"drawing: {drawing.reason}"
+    borrowed = replace(photograph, file=drawing.file, sha256=drawing.sha256)
+    return borrowed, f"used: {drawing.reason} in the drawing, the photograph's eyes taken"
 
 
 def _by_stem(found: Mapping[str, File], stem_of: StemOf = str) -> dict[str, list[File]]:

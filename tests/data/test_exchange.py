@@ -88,6 +88,17 @@ def test_what_has_no_partner_or_no_face_is_named(drawings, tmp_path):
     assert data.info["counts"]["test"]["pairs"] == 2
 
 
+def test_where_no_pair_is_left_the_reasons_are_kept(drawings, tmp_path):
+    photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
+    for file in sketched.iterdir():
+        file.rename(sketched / f"other-{file.name}")
+    with pytest.raises(InputError, match="no pair of a photograph and a drawing.*skipped.csv"):
+        import_pairs([sketched], [photos], tmp_path / "out", quiet=True)
+    reasons = pd.read_csv(tmp_path / "out" / "skipped.csv")["reason"]
+    assert set(reasons) == {"no drawing of this name", "no photograph of this name"}
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
 def test_files_of_one_stem_are_not_taken_for_one_face(drawings, tmp_path):
     photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
     shutil.copy(photos / "003.png", photos / "000.webp.png")
