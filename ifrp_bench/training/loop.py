@@ -23,7 +23,7 @@ from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN, pictures_of
 from ifrp_bench.data.runs import Run, RunError, open_run, start_run
 from ifrp_bench.data.shipped import find_run
-from ifrp_bench.data.split import load_split
+from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.compiler import compiler
 from ifrp_bench.ground.errors import InputError
@@ -39,7 +39,7 @@ from ifrp_bench.nets.batch_norm import synchronized
 from ifrp_bench.nets.averages import Averages
 from ifrp_bench.training.batches import Batches, Unpaired, steps_per_epoch
 from ifrp_bench.training.redraw import PairRemaker, Redrawing
-from ifrp_bench.training.resolve import Job
+from ifrp_bench.training.resolve import Job, Loop
 from ifrp_bench.training.timing import VALIDATION_ROWS
 
 LOG_LINES = 400   # in the whole run
@@ -122,6 +122,45 @@ def describe(job: Job, data: Dataset) -> str:
     return f"{job.described()}\n{job.name}: {length}"
 
 
+def _check_together(loop: Loop, processes: int) -> None:
+    """Raises InputError for settings that so many processes cannot share."""
+    if loop.batch_size % processes:
+        raise InputError(f"batch_size {loop.batch_size} is not a multiple of the {processes} processes")
+    if loop.compile == "graphs" and processes > 1:
+        raise InputError("compile=graphs is for a single process; compile=on is for several")
+
+
+def _sees_upright(job: Job) -> bool:
+    """Whether the method declares that its SFs are brought upright."""
+    declared = job.part.declared
+    return isinstance(declared, Method) and declared.sees == "upright"
+
+
+def _splits(job: Job, data: Dataset, device: str) -> tuple[Split, Split]:
+    """What is trained on and what is validated on, without the style that is left out."""
+    upright, without = _sees_upright(job), job.trained.without_style
+    splits = [load_split(data, name, device, upright=upright) for name in ("train", "val")]
+    training, held_out = (split.without(without) if without else split for split in splits)
+    return training, held_out
+
+
+def _batches(job: Job, split: Split, processes: Processes) -> Batches:
+    """In pairs or, where the method declares that it does not use them, not."""
+    declared, loop = job.part.declared, job.trained
+    paired = not isinstance(declared, Method) or declared.paired
+    return (Batches if paired else Unpaired)(
+        split,
+        batch_size=loop.batch_size,
+        seed=loop.seed,
+        mirror=loop.mirror,
+        colour_maps=loop.colour_maps,
+        strengths=loop.strengths,
+        distort=loop.distort,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
 class _Training:
     """One training: the method, its data and its run folder."""
 
@@ -139,42 +178,23 @@ class _Training:
         self.device = processes.device
         self.quiet = quiet or not processes.first
         declared, loop = job.part.declared, self.loop
-        if loop.batch_size % processes.world:
-            raise InputError(
-                f"batch_size {loop.batch_size} is not a multiple of the {processes.world} processes"
-            )
+        _check_together(loop, processes.world)
 
-        if loop.compile == "graphs" and processes.world > 1:
-            raise InputError("compile=graphs is for a single process; compile=on is for several")
-
-        # the data, as the method declares that it sees it
-        upright = isinstance(declared, Method) and declared.sees == "upright"
-        paired = not isinstance(declared, Method) or declared.paired
-        train_split = load_split(data, "train", self.device, upright=upright)
-        held_out = load_split(data, "val", self.device, upright=upright)
-        if loop.without_style:
-            train_split = train_split.without(loop.without_style)
-            held_out = held_out.without(loop.without_style)
+        # the data
+        train_split, held_out = _splits(job, data, self.device)
         self.validation = held_out.first(VALIDATION_ROWS)
-        kind = Batches if paired else Unpaired
-        batches = kind(
-            train_split,
-            loop.batch_size,
-            loop.seed,
-            loop.mirror,
-            loop.colour_maps,
-            processes.rank,
-            processes.world,
-            loop.strengths,
-            loop.distort,
-        )
-        self.batches: Batches | Redrawing = batches
+        self.batches: Batches | Redrawing = _batches(job, train_split, processes)
         if loop.redraw:
             maker = PairRemaker(
-                data, self.device,
-                faces=faces, style_folder=styles, styles=loop.dealt_styles, upright=upright, quiet=self.quiet,
+                data,
+                self.device,
+                faces=faces,
+                style_folder=styles,
+                styles=loop.dealt_styles,
+                upright=_sees_upright(job),
+                quiet=self.quiet,
             )
-            self.batches = Redrawing(batches, maker, loop.redraw)
+            self.batches = Redrawing(self.batches, maker, loop.redraw)
         self.steps = loop.length(self.batches.steps_per_epoch)
 
         # the method
