@@ -292,6 +292,28 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
     """
     if not pictures.is_dir():
         raise InputError(f"{pictures}: no such folder of recovered pictures")
+    wanted = {
+        name: [picture_id(data.root / name, row) for row in range(data.info["shards"][name]["pairs"])]
+        for name in map(data.name_of, data.shards(split))
+    }
+    ids = [one for of_shard in wanted.values() for one in of_shard]
+    faces, problems = _given_faces(pictures, ids)
+    if problems:
+        raise InputError(
+            f"{pictures}: {'; '.join(problems)}; expected {len(ids)} pictures named as `ifrp-bench"
+            " pictures` names them"
+        )
+    for name, of_shard in wanted.items():
+        write_recovered(
+            out / name,
+            np.stack([faces[one] for one in of_shard]),
+            {"data_sha256": data.sha256, "condition": "given", "pictures": pictures.name},
+        )
+    return out
+
+
+def _given_faces(pictures: Path, ids: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The faces of these ids in a folder, and what is wrong with its files."""
     there = _by_stem({
         path.name: path
         for path in sorted(pictures.iterdir())
@@ -299,40 +321,26 @@ def import_recovered(pictures: Path, data: Dataset, out: Path, *, split: str = "
     })
     files = {stem: paths[-1] for stem, paths in there.items()}
     twice = [path.name for paths in there.values() for path in paths[:-1]]
-    wanted = {
-        name: [picture_id(data.root / name, row) for row in range(data.info["shards"][name]["pairs"])]
-        for name in map(data.name_of, data.shards(split))
-    }
-    names = [name for ids in wanted.values() for name in ids]
+
+    # each that is wanted and there
     faces: dict[str, np.ndarray] = {}
     broken, sized = [], []
-    for name in (name for name in names if name in files):
+    for one in (one for one in ids if one in files):
         try:
-            faces[name] = read_picture(files[name])
+            faces[one] = read_picture(files[one])
         except PictureError as error:
-            broken.append(f"{files[name].name}: {error}")
+            broken.append(f"{files[one].name}: {error}")
             continue
-        if faces[name].shape != (FACE_PX, FACE_PX, 3):
-            sized.append(f"{files[name].name}: {faces[name].shape[1]}x{faces[name].shape[0]}")
-    problems = [
-        *_listed("missing", [name for name in names if name not in files]),
-        *_listed("extra", sorted(files.keys() - set(names))),
+        height, width = faces[one].shape[:2]
+        if (height, width) != (FACE_PX, FACE_PX):
+            sized.append(f"{files[one].name}: {width}x{height}")
+    return faces, [
+        *_listed("missing", [one for one in ids if one not in files]),
+        *_listed("extra", sorted(files.keys() - set(ids))),
         *_listed("there a second time with another suffix", twice),
         *_listed("broken", broken),
         *_listed(f"not {FACE_PX}x{FACE_PX}", sized),
     ]
-    if problems:
-        raise InputError(
-            f"{pictures}: {'; '.join(problems)}; expected {len(names)} pictures named as `ifrp-bench"
-            " pictures` names them"
-        )
-    for name, ids in wanted.items():
-        write_recovered(
-            out / name,
-            np.stack([faces[one] for one in ids]),
-            {"data_sha256": data.sha256, "condition": "given", "pictures": pictures.name},
-        )
-    return out
 
 
 def picture_id(shard: Path, row: int) -> str:
