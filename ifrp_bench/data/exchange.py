@@ -331,9 +331,8 @@ def _given_faces(pictures: Path, ids: Sequence[str]) -> tuple[dict[str, np.ndarr
         except PictureError as error:
             broken.append(f"{files[one].name}: {error}")
             continue
-        height, width = faces[one].shape[:2]
-        if (height, width) != (FACE_PX, FACE_PX):
-            sized.append(f"{files[one].name}: {width}x{height}")
+        if faces[one].shape != (FACE_PX, FACE_PX, 3):
+            sized.append(f"{files[one].name}: {faces[one].shape[1]}x{faces[one].shape[0]}")
     return faces, [
         *_listed("missing", [one for one in ids if one not in files]),
         *_listed("extra", sorted(files.keys() - set(ids))),

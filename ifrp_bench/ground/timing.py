@@ -1,5 +1,6 @@
 """How long a piece of work takes on this machine."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -7,18 +8,17 @@ from typing import Any
 
 
 def median_seconds(
-    function: Callable[[], Any], timed: int, warm: int = 1, enough: float | None = None
+    function: Callable[[], Any], timed: int, warm: int = 1, enough: float = math.inf
 ) -> float:
     """Of ``timed`` calls after ``warm`` others: allocations, kernels chosen, compiled graphs.
 
     Once ``enough`` seconds are timed, two calls will do.
     """
+    for _ in range(warm):
+        function()
     taken: list[float] = []
-    while len(taken) < timed + warm:
-        of = taken[warm:]
-        if enough is not None and len(of) >= 2 and sum(of) >= enough:
-            break
+    while len(taken) < timed and (len(taken) < 2 or sum(taken) < enough):
         started = time.perf_counter()
         function()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken[warm:])
+    return statistics.median(taken)
