@@ -263,7 +263,7 @@ def _as_published(
         stylized, real = sketches.folders_of(cufsf, "--cufsf")
         if len(real) > 1:
             raise InputError(f"{cufsf}: {len(real)} folders of photographs; --cufsf wants one of them")
-        options = {"stem_of": sketches.person_of}
+        options = {"stem_of": sketches.stem_of_cufsf(cufsf)}
         if people:
             options["listed"] = sketches.drawn(real[0], people)
     return tuple(stylized), tuple(real), options

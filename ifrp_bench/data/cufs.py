@@ -4,20 +4,24 @@ people, under the file names that their authors publish.
 CUFS has three parts, each with a folder of photographs and one of sketches: CUHK's students (``f-005-01`` and
 ``f2-005-01-sz1``, ``m1-002-01`` and ``m1-002-01-sz1``), AR (``m-002-1`` and ``Mp-002-1-sz1``) and XM2VTS
 (``000_1_1`` and ``000_1_1_sz1``). CUFSF's sketches are named by the person (``00001``), FERET's photographs
-by person, pose and day (``00001fb010_930831``).
+by person, pose and day (``00001fb010_930831``, in colour ``00001_930831_fb_a``). FERET has several of a
+person; a list in CUFSF's archive names the one that was drawn.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import read_lines
 from ifrp_bench.sources.folder import list_photographs
 
 PROTOCOL = 694   # of CUFSF's 1,194 people are tested, 500 trained on (Zhang, Wang and Tang 2011)
+DRAWN_FROM = "names_of_photos_used_for_drawing_sketches.txt"   # as it lies in CUFSF's archive
 _PHOTOGRAPHS = re.compile("photo", re.IGNORECASE)
 _ENDING = re.compile(r"(?:[-_]sz\d|_f02)$")   # of sketches, and of XM2VTS' photographs on some mirrors
+_OF_FERET = re.compile(r"^(\d{5})_?(?:([a-z]{2})\d{3}[a-z]*_(\d{6})|(\d{6})_([a-z]{2}))")
 _OF_SKETCH = re.compile(r"^([fm])2-|^([mw])p-")   # what the letter before the number has in sketches alone
 
 
@@ -68,7 +72,37 @@ def stem_of(stem: str) -> str:
 
 def person_of(stem: str) -> str:
     """The person in CUFSF: the five digits that FERET's names begin with."""
-    return stem[:5] if stem[:5].isdigit() else stem
+    name = stem.rsplit("/", 1)[-1]
+    return name[:5] if name[:5].isdigit() else stem
+
+
+def stem_of_cufsf(root: Path) -> Callable[[str], str]:
+    """What the names of a sketch and its photograph in CUFSF have in common, the person. Where ``root`` has
+    CUFSF's list of the photographs that were drawn, any other of FERET's keeps its own name, and so has no
+    sketch.
+
+    Raises InputError for a list that names no photograph of FERET's.
+    """
+    path = root / DRAWN_FROM
+    if not path.is_file():
+        return person_of
+    listed = {_photograph(line.strip().rsplit("/", 1)[-1]) for line in read_lines(path)} - {None}
+    if not listed:
+        raise InputError(
+            f"{path}: expected names of FERET's photographs (00001fb010_930831), one a line; take CUFSF's own"
+        )
+
+    def stem_of(stem: str) -> str:
+        taken = _photograph(stem.rsplit("/", 1)[-1])
+        return person_of(stem) if taken is None or taken in listed else stem
+
+    return stem_of
+
+
+def _photograph(name: str) -> tuple[str, str, str] | None:
+    """Person, pose and day in a name of FERET's, grey or colour; None of any other."""
+    found = _OF_FERET.match(name.lower())
+    return (found[1], found[2] or found[5], found[3] or found[4]) if found else None
 
 
 def drawn(photographs: Path, people: int) -> list[str]:

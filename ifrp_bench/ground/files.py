@@ -35,6 +35,19 @@ def digest_of(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def read_lines(path: Path, *, missing: str = "no such file") -> list[str]:
+    """The lines of a list from outside; a mark that some editors put before the first is not part of it.
+
+    Raises InputError for a file that is not there, with ``missing`` as what to know of it, or not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {missing}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable: {error}") from None
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a
     power cut: temporary file, flush, fsync, rename.

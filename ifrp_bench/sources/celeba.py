@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.files import read_lines
 from ifrp_bench.ground.images import PictureError, decode_picture, read_bytes
 from ifrp_bench.ground.warp import FRAME_PX, TEMPLATE_PX
 from ifrp_bench.sources import Face, Request, Skipped, Source, read_each
@@ -160,12 +161,7 @@ def _folder_in(names: list[str], path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()   # some editors mark their files
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; CelebA distributes it beside the pictures") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable: {error}") from None
+    return read_lines(path, missing="CelebA distributes it beside the pictures")
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:

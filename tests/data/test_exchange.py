@@ -349,6 +349,34 @@ def test_cufsf_is_read_as_it_is_published_and_its_protocol_draws_the_same_people
     assert "4 people, 5 asked for" in run(*command, "--people", 5, "--out", tmp_path / "none", exit_code=1)
 
 
+def test_of_several_photographs_of_a_person_the_one_that_cufsf_lists_is_taken(drawings, tmp_path):
+    """All of FERET beside the sketches: grey and colour, other poses and days of the same people."""
+    root = tmp_path / "CUFSF"
+    shots = {
+        "00001/00001fb010_930831": "00001", "00001/00001fa010_930831": "00003",
+        "00002/00002_940128_fa": "00004", "00002/00002_930831_fa_a": "00002",
+    }
+    copy_pairs(drawings, [
+        (root / "photo" / f"{shot}.png", root / "sketch" / f"{sketch}.png") for shot, sketch in shots.items()
+    ])
+    names = root / "names_of_photos_used_for_drawing_sketches.txt"
+    names.write_text("\ufeff00001fb010_930831.tif\r\n00002fa010_930831.tif\r\n\r\n", encoding="utf-8")
+    command = "import-pairs", "--cufsf", root, "--workers", 0, "--quiet", "--out", tmp_path / "pairs"
+    run(*command)
+    data = open_dataset(tmp_path / "pairs")
+    assert data.read(data.shards("test")[0]).face.tolist() == [b"00001", b"00002"]
+    skipped = pd.read_csv(tmp_path / "pairs" / "skipped.csv").set_index("name")["reason"]
+    assert skipped["00001_00001fa010_930831"] == skipped["00002_00002_940128_fa"] == "no drawing of this name"
+
+    # without the list nobody can say which was drawn
+    names.rename(tmp_path / "names.txt")
+    assert "no pair of a photograph and a drawing" in run(*command, exit_code=1)
+    assert "more than one photograph of this name" in (tmp_path / "pairs" / "skipped.csv").read_text()
+
+    names.write_text("a list of something else\n")
+    assert f"{names}: expected names of FERET's photographs" in run(*command, exit_code=1)
+
+
 def test_pairs_are_named_in_one_of_two_ways(drawings, tmp_path):
     both = "--fs2k", tmp_path, "--real", drawings[0], "--stylized", drawings[1]
     assert "leave --stylized, --real and the others out" in run("import-pairs", *both, exit_code=2)
