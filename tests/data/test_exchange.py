@@ -98,6 +98,13 @@ def test_where_no_pair_is_left_the_reasons_are_kept(drawings, tmp_path):
     assert set(reasons) == {"no drawing of this name", "no photograph of this name"}
     assert not (tmp_path / "out" / "dataset.json").exists()
 
+    # beside an earlier import they are named, and its own list is kept
+    import_pairs([drawings[1]], [drawings[0]], tmp_path / "out", quiet=True)
+    kept = (tmp_path / "out" / "skipped.csv").read_bytes()
+    with pytest.raises(InputError, match="000: no drawing of this name; .*; [0-9]+ more"):
+        import_pairs([sketched], [photos], tmp_path / "out", quiet=True)
+    assert (tmp_path / "out" / "skipped.csv").read_bytes() == kept
+
 
 def test_files_of_one_stem_are_not_taken_for_one_face(drawings, tmp_path):
     photos, sketched = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in drawings)
@@ -370,8 +377,11 @@ def test_of_several_photographs_of_a_person_the_one_that_cufsf_lists_is_taken(dr
 
     # without the list nobody can say which was drawn
     names.rename(tmp_path / "names.txt")
-    assert "no pair of a photograph and a drawing" in run(*command, exit_code=1)
-    assert "more than one photograph of this name" in (tmp_path / "pairs" / "skipped.csv").read_text()
+    before = hashes(tmp_path / "pairs")
+    said = run(*command, exit_code=1)
+    assert "no pair of a photograph and a drawing" in said
+    assert "00001: more than one photograph of this name: 00001/00001fa010_930831.png, " in said
+    assert hashes(tmp_path / "pairs") == before   # what was imported with it stands as it was
 
     names.write_text("a list of something else\n")
     assert f"{names}: expected names of FERET's photographs" in run(*command, exit_code=1)
