@@ -30,6 +30,7 @@ from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.settings import settings_of
 from ifrp_bench.ground.weights import halves, save_state
 from ifrp_bench.methods import Setup
+from ifrp_bench.training.resolve import resolve, resume
 
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
 ALIGNMENT = ("angle_error_deg", "scale_error", "shift_error_px")   # an aligner's, in ``alignment.csv``
@@ -188,16 +189,23 @@ def _init(run: Run) -> str:
 
 
 def _command(run: Run) -> str:
-    """The command that trains it, with every setting that is not its default."""
-    part = parts.trainable(run.method)
-    defaults: dict[str, Any] = vars(part.declared.config())
-    changed = {key: value for key, value in run.info["config"].items() if defaults.get(key) != value}
-    loop = run.info["loop"] | {"init": _init(run)}
-    # what is off by default is 0, false or empty
-    changed |= {key: value for key, value in loop.items() if value and key not in ASIDE}
-    settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed.items())
-    seed = run.info["loop"]["seed"]
-    return f"ifrp-bench train --method {run.method} --data data/{run.info['data']} --seed {seed} {settings}"
+    """The command that trains it: the preset that is nearest to it, and every setting that is not so there."""
+    begun = resume(run).settings()
+    loop = begun["loop"] | {"init": _init(run)}
+    length = {key: loop[key] for key in ("steps", "epochs") if loop[key]}
+    wanted = begun["config"] | {key: value for key, value in loop.items() if key not in ASIDE}
+
+    # without a preset the command would take one by the device that it runs on
+    def changed(preset: str) -> dict[str, Any]:
+        there = resolve(run.method, preset, length).settings()
+        values = there["config"] | there["loop"]
+        return length | {key: value for key, value in wanted.items() if values.get(key) != value}
+
+    presets = parts.trainable(run.method).declared.presets
+    preset = min(presets, key=lambda name: len(changed(name)))
+    settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed(preset).items())
+    where = f"--data data/{run.info['data']} --preset {preset} --seed {loop['seed']}"
+    return f"ifrp-bench train --method {run.method} {where} {settings}"
 
 
 def _toml(value: Any) -> str:

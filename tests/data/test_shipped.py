@@ -2,6 +2,7 @@
 """
 
 import json
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from ifrp_bench.cli.training import train
 from ifrp_bench.data import shipped
 from ifrp_bench.data.format import open_dataset
 from ifrp_bench.data.runs import RunError, open_run
 from ifrp_bench.data.shipped import check_unseen, find_run, open_shipped, people_of, shipped_names
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.making.weights import ship
+from ifrp_bench.ground.settings import parse_settings
+from ifrp_bench.making.weights import ASIDE, ship
 from ifrp_bench.recovery.trained import load_trained, recover
+from ifrp_bench.training.resolve import resolve, resume
 from tests.conftest import TINY, run, sets
 
 
@@ -44,7 +48,22 @@ def test_a_card_says_what_is_needed_to_judge_the_weights(folder):
     assert (card["method"], card["title"], card["licence"]) == ("srn", "Four steps", "MIT") and card["limits"]
     assert card["data"]["faces"] == 6 and card["data"]["people"] == 6 and card["training"]["steps"] == 4
     assert card["training"]["command"].startswith("ifrp-bench train --method srn --data data/")
-    assert "--set steps=4" in card["training"]["command"] and card["training"]["machine"]
+    assert "--preset smoke" in card["training"]["command"] and card["training"]["machine"]
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_command_on_a_card_is_of_the_training_that_it_tells_of(name):
+    """Whatever the presets have become since, and whatever device it is run on."""
+    run = find_run(Path(name))
+    context = train.make_context("train", shlex.split(run.info["training"]["command"])[2:])
+    said, begun = context.params, resume(run).settings()
+    job = resolve(said["method"], said["preset"], parse_settings(said["settings"]), seed=said["seed"])
+    told = job.settings()
+    assert said["preset"] and told["config"] == begun["config"]
+    aside = {*ASIDE, "init"}   # where it is and how it is called is of no weight
+    assert {key: value for key, value in told["loop"].items() if key not in aside} == {
+        key: value for key, value in begun["loop"].items() if key not in aside
+    }
 
 
 def test_weights_are_the_runs_to_half_precision(folder, named):

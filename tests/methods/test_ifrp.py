@@ -228,6 +228,24 @@ def test_srn_hears_of_it_when_dn_tells_its_faces_from_real_ones():
     assert float(losses["adversarial"]) > 0.5
 
 
+@pytest.mark.parametrize("share, held", [(0.1, True), (1e9, False)])
+def test_where_its_share_is_bounded_dn_pulls_no_harder_than_that(share, held):
+    """In the direction of the term as it is, by the weight that is smaller: the paper's, or the bound's."""
+    pairs = batch()
+    method = build(Config(losses="srn-dn", adversarial_weight=5.0, adversarial_share=share), Setup(steps=10))
+    recovered, real = (2 * pairs.stylized - 1).requires_grad_(), 2 * pairs.real - 1
+    loss, weighted = method._adversarial_term(real, recovered)
+    bounded, = torch.autograd.grad(weighted, recovered)
+    again = method._adversarial(real, recovered)
+    plain, = torch.autograd.grad(5.0 * again, recovered)
+    pixel, = torch.autograd.grad(F.mse_loss(recovered, real), recovered)
+    assert float(loss) == pytest.approx(float(again), rel=1e-3)
+    wanted = share * pixel.norm() if held else plain.norm()
+    assert float(bounded.norm()) == pytest.approx(float(wanted), rel=1e-3)
+    assert float(F.cosine_similarity(bounded.flatten(), plain.flatten(), 0)) == pytest.approx(1, abs=1e-3)
+    assert (plain.norm() > 0.1 * pixel.norm()).item()   # or the bound would bind nothing
+
+
 @pytest.mark.parametrize(
     "losses, dn, identity", [("srn", False, False), ("srn-dn", True, False), ("ifrp", True, True)]
 )

@@ -36,6 +36,9 @@ class Config:
     losses: str = "ifrp"   # [P] ablation rows: srn pixel only, srn-dn and DN, ifrp all three
     features: str = "builtin"   # [O]; vgg19 relu3_2 [P], a vgg_normalised file, facenet (the journal version)
     adversarial_weight: NotNegative = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
+    # [O] of the adversarial term's gradient into the faces against the pixel term's, no more; 0: no bound. DN's
+    # reached 1.8 of it in short trainings, most of it in lines that stand in every face (docs/results.md)
+    adversarial_share: NotNegative = 0.0
     # [P] eta_0 0.001 with Caffe's VGG-19; 0: calibrated to the pixel term's gradient
     identity_weight: NotNegative = 0.0
     # of the calibrated identity term: its gradient against the pixel term's; 0.1 to 1 keeps the balance [I]
@@ -70,7 +73,9 @@ class Config:
 
 
 # What the presets for CPUs have of our options
-OURS = {"optimizer": "adam", "learning_rate_decay": 1.0, "align_weight": 4.0, "mirror": True}
+OURS = {
+    "optimizer": "adam", "learning_rate_decay": 1.0, "align_weight": 4.0, "adversarial_share": 0.1, "mirror": True
+}
 # Lengths are in epochs of the training split; batch size 64 [P]
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": EPOCHS},
@@ -170,8 +175,8 @@ class IFRP(Learner):
         if self.dn and px == 128:
             verdicts, update_srn = self._step_dn(real, recovered.detach())
             losses |= verdicts
-            losses["adversarial"] = self._adversarial(real, recovered)
-            total = total + self.fade() * config.adversarial_weight * losses["adversarial"]
+            losses["adversarial"], weighted = self._adversarial_term(real, recovered)
+            total = total + weighted
 
         # the identity term, from when it has a weight [P equation 4]
         if self.identity and px == 128:
@@ -225,6 +230,25 @@ class IFRP(Learner):
         low, high = float(losses.min()), float(losses.max())
         update_dn, update_srn = low >= self.config.gate_margin, high <= 1 - self.config.gate_margin
         return (update_dn, update_srn) if update_dn or update_srn else (True, True)
+
+    def _adversarial_term(self, real: Tensor, recovered: Tensor) -> tuple[Tensor, Tensor]:
+        """The adversarial loss, and what it adds to SRN's: itself times its weight or, where its share is
+        bounded, what has the bounded gradient.
+        """
+        weight, share = self.fade() * self.config.adversarial_weight, self.config.adversarial_share
+        if not share:
+            loss = self._adversarial(real, recovered)
+            return loss, weight * loss
+
+        # DN's gradient into the faces themselves, and the pixel term's, 2 (recovered - real) / n
+        faces = recovered.detach().requires_grad_()
+        loss = self._adversarial(real, faces)
+        pull, = torch.autograd.grad(loss, faces)
+        pixel = 2 * (faces.detach() - real) / faces.numel()
+        squares = torch.stack([pixel.square().sum(), pull.square().sum()])
+        self.setup.average([squares])
+        bound = share * (squares[0] / squares[1].clamp_min(1e-30)).sqrt()
+        return loss, (recovered * pull * bound.clamp_max(weight)).sum()
 
     def _adversarial(self, real: Tensor, recovered: Tensor) -> Tensor:
         """-log D(recovered), non-saturating [C]; the sign printed in the paper would drive D the other way.
