@@ -74,7 +74,11 @@ class Config:
 
 # What the presets for CPUs have of our options
 OURS = {
-    "optimizer": "adam", "learning_rate_decay": 1.0, "align_weight": 4.0, "adversarial_share": 0.1, "mirror": True
+    "optimizer": "adam",
+    "learning_rate_decay": 1.0,
+    "align_weight": 4.0,
+    "adversarial_share": 0.1,
+    "mirror": True,
 }
 # Lengths are in epochs of the training split; batch size 64 [P]
 PRESETS: dict[str, dict[str, Any]] = {
