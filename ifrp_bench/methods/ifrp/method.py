@@ -36,8 +36,8 @@ class Config:
     losses: str = "ifrp"   # [P] ablation rows: srn pixel only, srn-dn and DN, ifrp all three
     features: str = "builtin"   # [O]; vgg19 relu3_2 [P], a vgg_normalised file, facenet (the journal version)
     adversarial_weight: NotNegative = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
-    # [O] of the adversarial term's gradient into the faces against the pixel term's, no more; 0: no bound. DN's
-    # reached 1.8 of it in short trainings, most of it in lines that stand in every face (docs/results.md)
+    # [O] the adversarial term's gradient into the faces against the pixel term's, no more than this; 0: no
+    # bound. It reached 1.8 in short trainings, most of it in lines that stand in every face (docs/results.md)
     adversarial_share: NotNegative = 0.0
     # [P] eta_0 0.001 with Caffe's VGG-19; 0: calibrated to the pixel term's gradient
     identity_weight: NotNegative = 0.0
