@@ -189,7 +189,7 @@ def _init(run: Run) -> str:
 
 
 def _command(run: Run) -> str:
-    """The command that trains it: the preset that is nearest to it, and every setting that is not so there."""
+    """The command that trains it: the preset nearest to it, and every setting that is not so there."""
     begun = resume(run).settings()
     loop = begun["loop"] | {"init": _init(run)}
     length = {key: loop[key] for key in ("steps", "epochs") if loop[key]}
