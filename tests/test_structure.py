@@ -21,7 +21,7 @@ LAYERS = {   # a module imports from lower layers and its own room: rooms of one
     "training": 6,
     "recovery": 6,
     "results": 6,
-    "making": 6,
+    "making": 7,
     "robustness": 7,
     "portraits": 7,
     "forecast": 7,
