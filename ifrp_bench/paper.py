@@ -142,28 +142,34 @@ class Planned:
     seconds: float = 0.0
 
 
-def plan(paper: Paper, say: Say) -> list[Planned]:
+def plan(paper: Paper, say: Say, *, as_long_as: Sequence[Planned] = ()) -> list[Planned]:
     """What is to be trained, and for how long: from a few steps of each method timed here, said method by
     method.
 
-    A run that is begun keeps its length. Raises InputError for a method or a preset that does not exist
-    before anything is timed.
+    A run that is begun keeps its length. With minutes, ``as_long_as`` are the runs whose lengths the others
+    take, another seed's or those with all styles: what is compared differs in nothing else. Raises InputError
+    for a method or a preset that does not exist before anything is timed.
     """
     jobs = [paper.job(name) for name in paper.methods]
-    return [(_plan_optimised if job.loop is None else _plan_training)(paper, job, say) for job in jobs]
+    others = {run.job.name: run.job for run in as_long_as}
+    return [
+        (_plan_optimised if job.loop is None else _plan_training)(paper, job, others.get(job.name), say)
+        for job in jobs
+    ]
 
 
-def _plan_optimised(paper: Paper, job: Job, say: Say) -> Planned:
+def _plan_optimised(paper: Paper, job: Job, other: Job | None, say: Say) -> Planned:
     """Of a method that optimises each face: the budget is for the test faces under one condition."""
     a_step = _seconds_a_step(job, paper.data, paper.device)
     faces = paper.data.pairs("test")
     if paper.minutes:
         begun = _begun_with(paper.root(job.name), job.part.method.steps_setting)
-        job = job.with_steps(begun or max(1, int(60 * paper.minutes / (faces * a_step))))
+        length = begun or (other.steps_a_face if other else int(60 * paper.minutes / (faces * a_step)))
+        job = job.with_steps(max(1, length))
     seconds = a_step * job.steps_a_face
-    length = f"{job.steps_a_face} steps a face, {seconds:.2f} s a face"
+    said = f"{job.steps_a_face} steps a face, {seconds:.2f} s a face"
     say(
-        f"{job.name}: not trained; {length}, about {seconds * faces / 60:.1f} minutes of the evaluation under"
+        f"{job.name}: not trained; {said}, about {seconds * faces / 60:.1f} minutes of the evaluation under"
         " each condition"
     )
     return Planned(job)
@@ -174,12 +180,17 @@ def _seconds_a_step(job: Job, data: Dataset, device: str) -> float:
     return time_faces(job.part, job.with_steps(TIMED_STEPS).config, data, device) / TIMED_STEPS
 
 
-def _plan_training(paper: Paper, job: Job, say: Say) -> Planned:
-    root = paper.root(job.name)
+def _plan_training(paper: Paper, job: Job, other: Job | None, say: Say) -> Planned:
+    root, minutes = paper.root(job.name), paper.minutes
+    begun = open_run(root).info["loop"] if (root / "run.json").is_file() else None
+    if minutes and begun:
+        job = job.with_steps(int(begun["steps"]), validations=int(begun["validations"]))
     if paper.finished(job.name):
         say(f"{job.name}: finished")
         return Planned(job)
-    job, timing = timed_for(job, paper.data, root, paper.device, paper.minutes)
+    if minutes and other and not begun:
+        job, minutes = job.with_steps(other.trained.steps, validations=other.trained.validations), None
+    job, timing = timed_for(job, paper.data, root, paper.device, minutes)
     say(f"{job.name}: {timing.said}")
     return Planned(job, timing.seconds)
 
@@ -345,10 +356,12 @@ def leave_styles_out(paper: Paper, wanted: Evaluation, say: Say) -> list[Path]:
     wanted, _ = pick_recognisers(wanted)
     judged = Judged(wanted.data, open_recogniser(wanted.recognisers[0], wanted.device))
     compared = [("", one) for one in contenders(map(open_run, wanted.runs), wanted.aligner, wanted.device)]
+    with_all = plan(paper, lambda _: None)
     for style in styles:
         without = paper.left_out(style)
         say(f"without {style}:")
-        runs = [open_run(folder) for folder in train_all(without, plan(without, say))]
+        planned = plan(without, say, as_long_as=with_all)
+        runs = [open_run(folder) for folder in train_all(without, planned)]
         aligner = next((run for run in runs if parts.trainable(run.method).aligns), None)
         found = contenders(runs, aligner, wanted.device)
         compared += [(style, one) for one in found if one.run]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
+from ifrp_bench import paper
 from ifrp_bench.data.format import open_dataset
 from ifrp_bench.data.split import load_split
 from ifrp_bench.ground.errors import InputError
@@ -123,6 +125,31 @@ def test_a_style_is_left_out_of_training_and_tested(tiny, tmp_path):
     before = (runs / "colours" / "last.json").stat().st_mtime_ns
     run(*command)
     assert (runs / "colours" / "last.json").stat().st_mtime_ns == before
+
+
+def test_trainings_that_are_compared_are_of_one_length(tiny, tmp_path, monkeypatch):
+    """Other seeds and trainings without a style: as long as the first, whatever else the machine does by then."""
+    a_step = 1.0
+
+    def timed(job, data, root, device, minutes):
+        job = job.with_steps(int(60 * minutes / a_step), validations=2) if minutes else job
+        return job, SimpleNamespace(said="", seconds=1.0)
+
+    monkeypatch.setattr(paper, "timed_for", timed)
+    monkeypatch.setattr(paper, "_seconds_a_step", lambda *_: a_step / 50)
+    wanted = paper.Paper(open_dataset(tiny), tmp_path, ("johnson", "gatys"), "smoke", minutes=1.0)
+
+    def lengths(which: paper.Paper, first: list[paper.Planned]) -> list[int]:
+        planned = paper.plan(which, lambda _: None, as_long_as=first)
+        return [run.job.trained.steps if run.job.loop else run.job.steps_a_face for run in planned]
+
+    first = paper.plan(wanted, lambda _: None)
+    alone = lengths(wanted, [])
+    assert alone == [60, 60 * 50 // wanted.data.pairs("test")]
+    a_step = 3.0
+    assert lengths(wanted, []) != alone
+    assert lengths(wanted.of_seed(1), first) == alone
+    assert lengths(wanted.left_out(wanted.data.seen[0]), first) == alone[:1]
 
 
 def test_a_split_without_a_style_has_none_of_its_rows(tiny):

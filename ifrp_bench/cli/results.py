@@ -310,7 +310,8 @@ def paper(
         quiet=quiet,
     )
     trainings = [wanted.of_seed(number) for number in range(seeds)]
-    planned = [plan(training, click.echo) for training in trainings]
+    first = plan(wanted, click.echo)
+    planned = [first, *(plan(training, click.echo, as_long_as=first) for training in trainings[1:])]
     total = sum(run.seconds for runs in planned for run in runs) / 60
     said = f"about {total:.0f} minutes of training"
     if leave_out:
