@@ -128,7 +128,8 @@ def test_a_style_is_left_out_of_training_and_tested(tiny, tmp_path):
 
 
 def test_trainings_that_are_compared_are_of_one_length(tiny, tmp_path, monkeypatch):
-    """Other seeds and trainings without a style: as long as the first, whatever else the machine does by then."""
+    """Other seeds', and those without a style: as long as the first, whatever else the machine does by then.
+    """
     a_step = 1.0
 
     def timed(job, data, root, device, minutes):

@@ -315,7 +315,8 @@ def paper(
     total = sum(run.seconds for runs in planned for run in runs) / 60
     said = f"about {total:.0f} minutes of training"
     if leave_out:
-        said += f", {len(dataset.seen)} times as much again without a style each"
+        more = len(dataset.seen) * sum(run.seconds for run in first if run.job.part.use == "trained") / 60
+        said += f", {more:.0f} more without a style each"
     out = out or Path("results") / data.name
     evaluation = with_recogniser(Evaluation(
         data=dataset,
