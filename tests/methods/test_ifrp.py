@@ -239,7 +239,7 @@ def test_where_its_share_is_bounded_dn_pulls_no_harder_than_that(share, held):
     again = method._adversarial(real, recovered)
     plain, = torch.autograd.grad(5.0 * again, recovered)
     pixel, = torch.autograd.grad(F.mse_loss(recovered, real), recovered)
-    assert float(loss) == pytest.approx(float(again), rel=1e-3)
+    assert loss.item() == pytest.approx(again.item(), rel=1e-3)
     wanted = share * pixel.norm() if held else plain.norm()
     assert float(bounded.norm()) == pytest.approx(float(wanted), rel=1e-3)
     assert float(F.cosine_similarity(bounded.flatten(), plain.flatten(), 0)) == pytest.approx(1, abs=1e-3)
