@@ -239,10 +239,11 @@ def test_where_its_share_is_bounded_dn_pulls_no_harder_than_that(share, held):
     again = method._adversarial(real, recovered)
     plain, = torch.autograd.grad(5.0 * again, recovered)
     pixel, = torch.autograd.grad(F.mse_loss(recovered, real), recovered)
-    assert loss.item() == pytest.approx(again.item(), rel=1e-3)
-    wanted = share * pixel.norm() if held else plain.norm()
-    assert float(bounded.norm()) == pytest.approx(float(wanted), rel=1e-3)
-    assert float(F.cosine_similarity(bounded.flatten(), plain.flatten(), 0)) == pytest.approx(1, abs=1e-3)
+    # two passes in bfloat16
+    assert loss.item() == pytest.approx(again.item(), rel=0.02)
+    assert float(F.cosine_similarity(bounded.flatten(), plain.flatten(), 0)) == pytest.approx(1, abs=0.05)
+    wanted, apart = (share * pixel.norm(), 1e-3) if held else (plain.norm(), 0.05)
+    assert float(bounded.norm()) == pytest.approx(float(wanted), rel=apart)
     assert (plain.norm() > 0.1 * pixel.norm()).item()   # or the bound would bind nothing
 
 
