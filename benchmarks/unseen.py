@@ -22,7 +22,7 @@ from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.images import as_faces, to_pictures
-from ifrp_bench.ground.ranks import rank_queries
+from ifrp_bench.ground.ranks import Ranks, rank_queries
 from ifrp_bench.ground.warp import FACE_PX
 from ifrp_bench.metrics.psnr import psnr_db
 from ifrp_bench.nets.recogniser import Recogniser, open_recogniser
@@ -50,14 +50,20 @@ def in_open_styles(split: Split) -> np.ndarray:
     return np.concatenate(made)
 
 
+def scored(
+    recovered: np.ndarray, split: Split, judge: Recogniser, gallery: np.ndarray
+) -> tuple[float, Ranks]:
+    """Mean PSNR, dB, and ranks of recovered faces, uint8 (n, 128, 128, 3), among a split's real ones."""
+    decibels = psnr_db(torch.from_numpy(recovered), split.real[split.real_index])
+    return float(decibels.mean()), rank_queries(judge.embed(recovered), gallery, split.real_index.numpy())
+
+
 def described(recovered: np.ndarray, split: Split, judge: Recogniser, gallery: np.ndarray) -> str:
-    """Scores of recovered faces, uint8 (n, 128, 128, 3), in words."""
-    pictures, real = torch.from_numpy(recovered), split.real[split.real_index]
-    ranks = rank_queries(judge.embed(recovered), gallery, split.real_index.numpy())
-    error = as_faces(pictures) - as_faces(real)
+    """Scores of recovered faces in words."""
+    decibels, ranks = scored(recovered, split, judge, gallery)
+    error = as_faces(torch.from_numpy(recovered)) - as_faces(split.real[split.real_index])
     return (
-        f"{psnr_db(pictures, real).mean():.2f} dB, rank-1 {100 * (ranks.rank == 1).mean():.1f} %,"
-        f" cosine {ranks.cosine.mean():.3f};"
+        f"{decibels:.2f} dB, rank-1 {100 * (ranks.rank == 1).mean():.1f} %, cosine {ranks.cosine.mean():.3f};"
         f" of the squared error {_share(error, FACE_PX):.0%} in whole faces,"
         f" {_share(error, COARSE_PX):.0%} in squares of {COARSE_PX}"
     )

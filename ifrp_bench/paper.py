@@ -34,7 +34,7 @@ from ifrp_bench.results.tables import tables_of, write_tables
 from ifrp_bench.robustness import Judged, Rendering, contenders, write_curves, write_left_out
 from ifrp_bench.training.loop import train
 from ifrp_bench.training.resolve import Job, resolve
-from ifrp_bench.training.timing import timed_for
+from ifrp_bench.training.timing import begun_loop, timed_for
 
 TIMED_STEPS = 3   # of a method that optimises each face
 LEFT_OUT = "left-out"   # the folder of runs that lack a style
@@ -182,14 +182,12 @@ def _seconds_a_step(job: Job, data: Dataset, device: str) -> float:
 
 def _plan_training(paper: Paper, job: Job, other: Job | None, say: Say) -> Planned:
     root, minutes = paper.root(job.name), paper.minutes
-    begun = open_run(root).info["loop"] if (root / "run.json").is_file() else None
-    if minutes and begun:
-        job = job.with_steps(int(begun["steps"]), validations=int(begun["validations"]))
+    length = begun_loop(root) or (other and other.loop) if minutes else None
+    if length:
+        job, minutes = job.as_long_as(length), None
     if paper.finished(job.name):
         say(f"{job.name}: finished")
         return Planned(job)
-    if minutes and other and not begun:
-        job, minutes = job.with_steps(other.trained.steps, validations=other.trained.validations), None
     job, timing = timed_for(job, paper.data, root, paper.device, minutes)
     say(f"{job.name}: {timing.said}")
     return Planned(job, timing.seconds)
@@ -340,11 +338,14 @@ def _write_curves(wanted: Evaluation, runs: list[Run], judges: list[Recogniser])
     )
 
 
-def leave_styles_out(paper: Paper, wanted: Evaluation, say: Say) -> list[Path]:
+def leave_styles_out(
+    paper: Paper, with_all: Sequence[Planned], wanted: Evaluation, say: Say
+) -> list[Path]:
     """Train every method without each of the training styles in turn, test it on the one, and write
     ``left-out.csv``, its table and the report again; returns their paths.
 
-    The runs that lack no style stand beside. Stopped, it goes on where it was.
+    The runs that lack no style, ``with_all``, stand beside; with minutes the others are as long as they are.
+    Stopped, it goes on where it was.
     """
     styles = paper.data.seen
     if len(styles) < 2:
@@ -356,7 +357,6 @@ def leave_styles_out(paper: Paper, wanted: Evaluation, say: Say) -> list[Path]:
     wanted, _ = pick_recognisers(wanted)
     judged = Judged(wanted.data, open_recogniser(wanted.recognisers[0], wanted.device))
     compared = [("", one) for one in contenders(map(open_run, wanted.runs), wanted.aligner, wanted.device)]
-    with_all = plan(paper, lambda _: None)
     for style in styles:
         without = paper.left_out(style)
         say(f"without {style}:")

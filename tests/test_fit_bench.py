@@ -17,10 +17,11 @@ def test_the_rows_of_the_first_faces_are_scored_among_those_faces(tiny):
 
     # a little darker they are still found, as the other one none is
     judge = open_recogniser("builtin")
+    gallery = judge.embed(first.real.numpy())
     real = first.real[first.real_index].numpy()
-    said = described(real - np.minimum(real, 10), first, judge)
+    said = described(real - np.minimum(real, 10), first, judge, gallery)
     assert said.startswith("28.") and "rank-1 100.0 %, top 5 100.0 % of 2" in said
-    assert "rank-1 0.0 %" in described(first.real[1 - first.real_index].numpy(), first, judge)
+    assert "rank-1 0.0 %" in described(first.real[1 - first.real_index].numpy(), first, judge, gallery)
 
 
 def test_a_run_is_scored_on_both_kinds_of_faces(tiny, tmp_path):

@@ -315,7 +315,7 @@ def paper(
     total = sum(run.seconds for runs in planned for run in runs) / 60
     said = f"about {total:.0f} minutes of training"
     if leave_out:
-        more = len(dataset.seen) * sum(run.seconds for run in first if run.job.part.use == "trained") / 60
+        more = len(dataset.seen) * sum(run.seconds for run in first) / 60
         said += f", {more:.0f} more without a style each"
     out = out or Path("results") / data.name
     evaluation = with_recogniser(Evaluation(
@@ -338,7 +338,7 @@ def paper(
     evaluation = replace(evaluation, runs=tuple(folders), aligner=aligner)
     tables = evaluate_all(evaluation)
     if leave_out:
-        tables = leave_styles_out(wanted, evaluation, click.echo)
+        tables = leave_styles_out(wanted, first, evaluation, click.echo)
     show_tables(tables, out)
 
 

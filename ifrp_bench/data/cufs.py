@@ -86,22 +86,22 @@ def stem_of_cufsf(root: Path) -> Callable[[str], str]:
     path = root / DRAWN_FROM
     if not path.is_file():
         return person_of
-    listed = {_photograph(line.strip().rsplit("/", 1)[-1]) for line in read_lines(path)} - {None}
+    listed = {_photograph(line.strip()) for line in read_lines(path)} - {None}
     if not listed:
         raise InputError(
             f"{path}: expected names of FERET's photographs (00001fb010_930831), one a line; take CUFSF's own"
         )
 
     def stem_of(stem: str) -> str:
-        taken = _photograph(stem.rsplit("/", 1)[-1])
+        taken = _photograph(stem)
         return person_of(stem) if taken is None or taken in listed else stem
 
     return stem_of
 
 
-def _photograph(name: str) -> tuple[str, str, str] | None:
+def _photograph(path: str) -> tuple[str, str, str] | None:
     """Person, pose and day in a name of FERET's, grey or colour; None of any other."""
-    found = _OF_FERET.match(name.lower())
+    found = _OF_FERET.match(path.rsplit("/", 1)[-1].lower())
     return (found[1], found[2] or found[5], found[3] or found[4]) if found else None
 
 

@@ -34,7 +34,6 @@ StemOf = Callable[[str], str]   # what two files of a pair have in common, of a 
 UNLISTED = "not in the list of pairs to test"
 SOURCE = "pairs"   # what stands for a source in such a data set's recipe
 PREVIEWED = 6   # pairs
-NAMED = 3   # of those left out, where they cannot be listed in a file
 
 
 @dataclass(frozen=True)
@@ -87,23 +86,18 @@ def import_pairs(
             kept = [one for one in pairs if one.face.name in listed]
             pairs = [replace(one, face=replace(one.face, identity=who)) for who, one in enumerate(kept)]
         if not pairs:
+
+            # skipped.csv names what was left out, unless it is an earlier import's
+            said = "; ".join(_listed("left out", [f"{one.name}: {one.reason}" for one in skipped]))
+            if not (out / "dataset.json").exists():
+                write_skipped(out, ((one.name, one.reason) for one in skipped))
+                said = f"see {out / 'skipped.csv'}"
             raise InputError(
                 f"{real[0]}, {stylized[0]}: no pair of a photograph and a drawing with one name and a face in"
-                f" it ({_left_out(skipped, out)})"
+                f" it; {said}"
             )
         values = {"name": out.name, "test_styles": (style,), "misalignment": misalignment, "seed": seed}
         return _write_pairs(pairs, skipped, values, out, quiet)
-
-
-def _left_out(skipped: list[Skipped], out: Path) -> str:
-    """Where each that was left out is named: in ``skipped.csv``, or, where that is an earlier import's, by
-    the first ones here.
-    """
-    if not (out / "dataset.json").exists():
-        write_skipped(out, ((one.name, one.reason) for one in skipped))
-        return f"see {out / 'skipped.csv'}"
-    named = [f"{one.name}: {one.reason}" for one in skipped[:NAMED]]
-    return "; ".join([*named, f"{len(skipped) - NAMED} more"] if len(skipped) > NAMED else named)
 
 
 def _write_pairs(

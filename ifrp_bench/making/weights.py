@@ -195,17 +195,17 @@ def _command(run: Run) -> str:
     length = {key: loop[key] for key in ("steps", "epochs") if loop[key]}
     wanted = begun["config"] | {key: value for key, value in loop.items() if key not in ASIDE}
 
-    # without a preset the command would take one by the device that it runs on
-    def changed(preset: str) -> dict[str, Any]:
+    # where there are presets the command names one: else it would take one by the device that it runs on
+    def changed(preset: str | None) -> dict[str, Any]:
         there = resolve(run.method, preset, length).settings()
         values = there["config"] | there["loop"]
         return length | {key: value for key, value in wanted.items() if values.get(key) != value}
 
-    presets = parts.trainable(run.method).declared.presets
+    presets: list[str | None] = [*parts.trainable(run.method).declared.presets] or [None]
     preset = min(presets, key=lambda name: len(changed(name)))
     settings = " ".join(f"--set {key}={_toml(value)}" for key, value in changed(preset).items())
-    where = f"--data data/{run.info['data']} --preset {preset} --seed {loop['seed']}"
-    return f"ifrp-bench train --method {run.method} {where} {settings}"
+    where = f"--data data/{run.info['data']}" + (f" --preset {preset}" if preset else "")
+    return f"ifrp-bench train --method {run.method} {where} --seed {loop['seed']} {settings}"
 
 
 def _toml(value: Any) -> str:

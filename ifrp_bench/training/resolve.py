@@ -99,6 +99,13 @@ class Job:
         loop = replace(self.loop, steps=steps, epochs=0.0, validations=validations or self.loop.validations)
         return replace(self, loop=loop)
 
+    def as_long_as(self, other: Loop) -> "Job":
+        """The job at the length of another training, with as many validations."""
+        loop = replace(
+            self.trained, steps=other.steps, epochs=other.epochs, validations=other.validations
+        )
+        return replace(self, loop=loop)
+
     def settings(self) -> dict[str, Any]:
         """``config`` and ``loop`` as ``run.json`` has them."""
         loop = {"seed": self.seed} if self.loop is None else asdict(self.loop)

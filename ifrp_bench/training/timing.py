@@ -16,7 +16,7 @@ from ifrp_bench.ground.precision import autocast
 from ifrp_bench.ground.timing import median_seconds
 from ifrp_bench.methods import Growing, Setup, Stage
 from ifrp_bench.training.batches import steps_per_epoch
-from ifrp_bench.training.resolve import Job
+from ifrp_bench.training.resolve import Job, Loop, resume
 
 STEPS_TIMED = 8   # of each stage, at most: another program's burst is not taken for the machine
 ENOUGH = 4.0   # seconds of steps timed, where they are slow
@@ -63,15 +63,19 @@ def timed_for(
 
     A run that is begun in ``root`` keeps its length, but for so many ``validations`` as are asked for.
     """
+    begun = begun_loop(root) if minutes is not None else None
+    if begun:
+        job = job.as_long_as(replace(begun, validations=validations or begun.validations))
     timing = time_training(job, data, device)
-    if minutes is None:
+    if minutes is None or begun:
         return job, timing
     timing = timing.within(60 * minutes, validations)
-    if (root / "run.json").is_file():
-        begun = open_run(root).info["loop"]
-        kept = validations or int(begun["validations"])
-        timing = replace(timing, steps=int(begun["steps"]), validations=kept)
     return job.with_steps(timing.steps, validations=timing.validations), timing
+
+
+def begun_loop(root: Path) -> Loop | None:
+    """What the training in a folder was begun with; None where there is none."""
+    return resume(open_run(root)).trained if (root / "run.json").is_file() else None
 
 
 def time_training(job: Job, data: Dataset, device: str) -> Timing:

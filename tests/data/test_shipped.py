@@ -48,7 +48,8 @@ def test_a_card_says_what_is_needed_to_judge_the_weights(folder):
     assert (card["method"], card["title"], card["licence"]) == ("srn", "Four steps", "MIT") and card["limits"]
     assert card["data"]["faces"] == 6 and card["data"]["people"] == 6 and card["training"]["steps"] == 4
     assert card["training"]["command"].startswith("ifrp-bench train --method srn --data data/")
-    assert "--preset smoke" in card["training"]["command"] and card["training"]["machine"]
+    assert "--set steps=4" in card["training"]["command"] and card["training"]["machine"]
+    assert "--preset smoke" in card["training"]["command"]
 
 
 @pytest.mark.parametrize("name", shipped_names())
