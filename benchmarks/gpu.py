@@ -293,7 +293,7 @@ def _built(name: str, data: Path, device: str, batch_size: int, mode: str) -> tu
     job = _job(name)
     split = load_split(open_dataset(data), "val", device)
     batches = Batches(split, batch_size, 0, mirror=True, colour_maps=0.5)
-    setup = Setup(device, 1000, compile=compiler(device, mode), validation=batches.at(0))
+    setup = Setup(device, 1000, compile=compiler(device, mode), validation=batches.at(0), training=split)
     return job.part.declared.build(job.config, setup), batches
 
 

@@ -207,6 +207,7 @@ class _Training:
             average=processes.average,
             prepare=synchronized if processes.world > 1 else unchanged,
             validation=self.validation.pairs(held),
+            training=train_split,
         )
         self.method: Recoverer = declared.build(job.config, setup)
         if loop.init and not run.has("last"):

@@ -89,7 +89,7 @@ def time_training(job: Job, data: Dataset, device: str) -> Timing:
     steps = loop.length(steps_per_epoch(data.pairs("train"), loop.batch_size))
     split = load_split(data, "val", device)
     batch = split.pairs(torch.arange(loop.batch_size, device=device) % len(split))
-    method = declared.build(job.config, Setup(device, steps, loop.seed, validation=batch))
+    method = declared.build(job.config, Setup(device, steps, loop.seed, validation=batch, training=split))
 
     def step_at(stage: Stage) -> None:
         if declared.stages:
