@@ -1,5 +1,6 @@
 """benchmarks/encoder.py: principal components of real faces, and SRN's code read as them."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.encoder import CODE, COMPONENTS, METHOD, Eigenfaces
+from ifrp_bench.data.format import open_dataset
+from ifrp_bench.data.runs import open_run
+from ifrp_bench.data.split import load_split
 from ifrp_bench.methods import Pairs, Setup
+from ifrp_bench.recovery.trained import load_trained
+from tests.conftest import run
 
 PATTERNS = 5
 
@@ -85,3 +91,15 @@ def test_the_encoder_learns_by_what_is_read_and_the_decoder_does_not(faces):
     with torch.no_grad():
         code, _ = srn.bottleneck(2 * real - 1)
         assert torch.allclose(recovered, (method.eigenfaces(code) / 2 + 0.5).clamp(0, 1), atol=1e-6)
+
+
+def test_its_components_are_those_of_the_faces_it_is_trained_on(tiny, tmp_path):
+    file = Path(__file__).parent.parent / "benchmarks" / "encoder.py"
+    run(
+        "train", "--method", file, "--data", tiny, "--preset", "smoke", "--set", "steps=1", "--set",
+        "batch_size=2", "--set", "validations=1", "--out", tmp_path / "encoder", "--quiet",
+    )
+    network = load_trained(open_run(tmp_path / "encoder")).method.network
+    wanted = learned(load_split(open_dataset(tiny), "train", "cpu").real)
+    assert wanted.components.any()
+    assert torch.equal(network.eigenfaces.components, wanted.components)

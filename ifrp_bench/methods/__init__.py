@@ -51,7 +51,7 @@ def alone(tensors: Iterable[Tensor]) -> None:
 
 class Training(Protocol):
     """The training split as uint8 pictures (``data.split`` has one in memory and one on disk), for methods
-    that look into it without being trained.
+    that look into it, in training or without any.
     """
 
     def stylized_parts(self) -> Iterator[Tensor]:
@@ -87,7 +87,8 @@ class Setup:
     function fast (or returns it), ``average`` brings tensors to their mean over all processes in place
     (nothing in a single one): gradients before an update, and losses that decide something; ``prepare`` lets
     batch statistics be those of all processes. ``validation`` is a batch of people who are not trained on,
-    ``training`` the training split for methods that look into it. ``trains`` is False for a method that is
+    ``training`` the training split, in a training (where its steps are only timed: the validation split) and
+    for methods that look into it in use; else None. ``trains`` is False for a method that is
     only used: what it would be trained with, optimisers above all, need not be there (the first optimiser of
     a process takes seconds to import).
     """
