@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifrp_bench.ground.images import as_faces
 from ifrp_bench.methods import Method, Setup, to_unit
 from ifrp_bench.methods.ifrp import IFRP, PRESETS
 from ifrp_bench.methods.ifrp import Config as OfIFRP
@@ -79,7 +80,7 @@ class Eigenfaces(nn.Module):
 
 def _laid_out(real: Tensor) -> Tensor:
     """uint8 (n, 128, 128, 3) to (n, 3 * 64 * 64) in [-1, 1]."""
-    faces = real.permute(0, 3, 1, 2).float() / 127.5 - 1
+    faces = 2 * as_faces(real) - 1
     return F.avg_pool2d(faces, faces.shape[-1] // FACE_PX).flatten(1)
 
 
@@ -98,6 +99,7 @@ class Encoder(IFRP):
         self.eigenfaces = setup.place(Eigenfaces())
         if setup.training is not None:
             self.eigenfaces.learn(setup.training.real)
+        # a part of the network: kept, averaged and trained with it, so the optimiser is made anew
         self.network.eigenfaces = self.eigenfaces
         self.optimizers = self._optimizers() if setup.trains else {}
         self.call_grown = self.read

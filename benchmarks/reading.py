@@ -8,6 +8,7 @@ chosen on the validation people. Scores of the first test people by the reading,
 mean of the two, among as many real faces.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -41,13 +42,14 @@ def codes(method: IFRP, split: Split) -> Tensor:
     return torch.cat(made)
 
 
-def fitted(code: Tensor, components: Tensor, held_back: float) -> tuple[Tensor, Tensor]:
-    """Weight (2048, components) and bias of the ridge regression of components on codes."""
+def fitted(code: Tensor, components: Tensor, held_back: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """Weight (2048, components) and bias of the ridge regression of components on codes, by each strength."""
     middle, mean = code.mean(0), components.mean(0)
-    square = (code - middle).T @ (code - middle)
-    square += held_back * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    weight = torch.linalg.solve(square, (code - middle).T @ (components - mean))
-    return weight, mean - middle @ weight
+    centred = code - middle
+    square, product = centred.T @ centred, centred.T @ (components - mean)
+    ridge = square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+    weights = [torch.linalg.solve(square + strength * ridge, product) for strength in held_back]
+    return [(weight, mean - middle @ weight) for weight in weights]
 
 
 @click.command(help=__doc__)
@@ -56,10 +58,11 @@ def fitted(code: Tensor, components: Tensor, held_back: float) -> tuple[Tensor, 
 @click.option("--recogniser", required=True)
 @click.option("--people", default=150, show_default=True, type=click.IntRange(min=1), help="Test people.")
 def main(data: Path, run: Path, recogniser: str, people: int) -> None:
-    dataset, judge = open_dataset(data), open_recogniser(recogniser, "cpu")
+    dataset, judge = open_dataset(data), open_recogniser(recogniser)
     train, held, test = (load_split(dataset, name, "cpu") for name in ("train", "val", "test"))
     method = load_trained(find_run(run)).method
-    assert isinstance(method, IFRP), "codes are IFRP's"
+    if not isinstance(method, IFRP):
+        raise click.BadParameter(f"{run}: expected a run of ifrp or of its ablations; no other has a code")
 
     # what is to be read
     eigenfaces = Eigenfaces()
@@ -71,14 +74,14 @@ def main(data: Path, run: Path, recogniser: str, people: int) -> None:
 
     # by the layer that reads the validation people best
     code, code_held = codes(method, train), codes(method, held)
-    layers = [fitted(code, wanted, held_back) for held_back in HELD_BACK]
+    layers = fitted(code, wanted, HELD_BACK)
     errors = [
         float(((code_held @ weight + bias - wanted_held).square() * spread).sum(1).mean())
         for weight, bias in layers
     ]
     best = int(np.argmin(errors))
     weight, bias = layers[best]
-    print(f"held back by {HELD_BACK[best]:g}")
+    click.echo(f"held back by {HELD_BACK[best]:g}")
 
     # the reading, the decoder, and the two together
     some = of_first_faces(test, people)
@@ -91,7 +94,7 @@ def main(data: Path, run: Path, recogniser: str, people: int) -> None:
     for name, faces in (("reading", linear), ("decoder", decoded), ("mean of both", both)):
         for styles, rows in (("seen", seen), ("unseen", ~seen)):
             if rows.any():
-                print(f"{name}, {styles}: {described(faces[rows], some.chosen(rows), judge, gallery)}")
+                click.echo(f"{name}, {styles}: {described(faces[rows], some.chosen(rows), judge, gallery)}")
 
 
 if __name__ == "__main__":

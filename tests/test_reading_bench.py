@@ -14,12 +14,12 @@ def test_what_is_linear_in_the_code_is_read_and_held_back_by_as_much_as_is_asked
     code = torch.randn(200, 6).double() + 3
     linear = torch.randn(6, 2).double()
     wanted = code @ linear + 0.5
-    weight, bias = fitted(code, wanted, 1e-9)
+    (weight, bias), held = fitted(code, wanted, (1e-9, 1e9))
     assert torch.allclose(weight, linear, atol=1e-6)
     assert torch.allclose(code @ weight + bias, wanted, atol=1e-6)
 
     # held back without end it is the mean
-    weight, bias = fitted(code, wanted, 1e9)
+    weight, bias = held
     assert torch.allclose(code @ weight + bias, wanted.mean(0).expand_as(wanted), atol=1e-3)
 
 
@@ -37,3 +37,8 @@ def test_a_run_is_scored_by_reading_decoder_and_both(tiny, tmp_path):
     assert {line.split(",")[0] for line in rows} == {"reading", "decoder", "mean of both"}
     for line in rows:
         assert re.search(r"seen: \d+\.\d\d dB, rank-1 \d+\.\d %, top 5 \d+\.\d % of 2, cosine", line)
+
+
+def test_a_run_without_a_code_is_refused_in_one_line(tiny):
+    done = CliRunner().invoke(main, [str(tiny), "align-restore", "--recogniser", "builtin"])
+    assert done.exit_code == 2 and "align-restore: expected a run of ifrp" in done.output

@@ -86,7 +86,6 @@ def import_pairs(
             kept = [one for one in pairs if one.face.name in listed]
             pairs = [replace(one, face=replace(one.face, identity=who)) for who, one in enumerate(kept)]
         if not pairs:
-
             # skipped.csv names what was left out, unless it is an earlier import's
             said = "; ".join(_listed("left out", [f"{one.name}: {one.reason}" for one in skipped]))
             if not (out / "dataset.json").exists():
