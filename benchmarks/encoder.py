@@ -106,7 +106,7 @@ class Encoder(IFRP):
 
     def read(self, stylized: Tensor, px: int, share: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Faces (N, 3, 128, 128), and STN1's four numbers, in place of ``Grown``'s."""
-        code, parameters = self.grown.srn.bottleneck(stylized)
+        code, parameters, _ = self.grown.srn.bottleneck(stylized)
         return self.eigenfaces(code), parameters
 
     @torch.no_grad()

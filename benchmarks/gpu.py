@@ -43,6 +43,7 @@ UNKNOWN = 10**6   # steps, before a training by the clock knows better
 LEARNING_SECONDS = 4.0   # of such a training, in which schedules stand still
 SAVING_SECONDS = 25.0   # left for their last look and checkpoint
 LOOKS = 9   # validations of such a training before its last
+PART_BYTES = 16_760_000   # of weights in a file: with its head less than 16 MiB come back in one
 
 
 @click.group()
@@ -143,7 +144,7 @@ def measure(data: Path, device: str, batch_size: int, methods: str, modes: str, 
 
     keep("pixels", equal_pixels(data, device))
     keep("redrawn SFs/s", redrawing_speed(data, device))
-    for name in methods.split(","):
+    for name in filter(None, methods.split(",")):
         try:
             keep(f"step {name}", equal_steps(name, data, device))
             keep(f"operations {name}", operations(name, data, device))
@@ -152,7 +153,9 @@ def measure(data: Path, device: str, batch_size: int, methods: str, modes: str, 
         except Exception as error:   # one method's fault leaves the others their figures
             keep(f"failed {name}", f"{type(error).__name__}: {error}"[:300])
     for name in IN_USE:
-        keep(f"use {name}", latency(name, device))
+        for mode in modes.split(","):
+            keep(f"use {name} {mode}", latency(name, device, mode))
+    keep("gatys, s a face of 500 steps", optimising_speed(data, device, batch_size))
 
 
 def equal_pixels(data: Path, device: str, faces: int = 8) -> dict[str, float]:
@@ -259,21 +262,51 @@ def training_speed(name: str, data: Path, device: str, batch_size: int, mode: st
     return found
 
 
-def latency(name: str, device: str) -> dict[str, float]:
-    """Milliseconds for one face: the median and the 95th percentile of 200."""
+def latency(name: str, device: str, mode: str) -> dict[str, float]:
+    """Milliseconds for one face: the median and the 95th percentile of 200; with ``graphs`` on a GPU, its
+    pass recorded once and replayed.
+    """
     from ifrp_bench.methods import Setup
 
     job = _job(name)
     method = job.part.declared.build(job.config, Setup(device, trains=False))
     face = torch.rand(1, 3, 128, 128, device=device).to(memory_format=torch.channels_last)
+    recover = lambda: method.recover(face)   # noqa: E731
+    if mode == "graphs" and device == "cuda":
+        for _ in range(3):
+            recover()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            recover()
+        recover = graph.replay
     taken = []
     for _ in range(220):
         started = time.perf_counter()
-        method.recover(face)
+        recover()
         _wait(device)
         taken.append(1000 * (time.perf_counter() - started))
     median, p95 = (round(float(np.percentile(taken[20:], share)), 2) for share in (50, 95))
     return {"median": median, "p95": p95}
+
+
+def optimising_speed(data: Path, device: str, batch_size: int) -> float:
+    """Seconds that Gatys takes for a face of 500 steps, from fewer steps on a batch."""
+    from ifrp_bench.data.format import open_dataset
+    from ifrp_bench.data.split import load_split
+    from ifrp_bench.methods import Setup
+    from ifrp_bench.training.resolve import resolve
+
+    job = resolve("gatys", "paper", {"steps_per_face": TIMED})
+    method = job.part.declared.build(job.config, Setup(device, trains=False))
+    pairs = load_split(open_dataset(data), "val", device).first(batch_size)
+    pairs = pairs.pairs(torch.arange(len(pairs), device=device))
+    taken = []
+    for _ in range(2):   # the first one warms up
+        started = time.perf_counter()
+        method.transfer(pairs.stylized, pairs.real)
+        _wait(device)
+        taken.append(time.perf_counter() - started)
+    return round(taken[-1] * 500 / TIMED / len(pairs.stylized), 4)
 
 
 def _job(name: str) -> Any:
@@ -469,17 +502,23 @@ def _run(commands: list[str], log: Path, end: float) -> None:
 
 
 def keep_run(root: Path, out: Path) -> None:
-    """``NAME.safetensors``: the weights, float16, of the run's recovering network at its last checkpoint, the
-    averaged ones where they were better.
+    """``NAME.safetensors``, and ``NAME.1.safetensors`` where one file is too small: the weights, float16, of
+    the run's recovering network at its last checkpoint, the averaged ones where they were better.
     """
     from ifrp_bench.data.runs import open_run
     from ifrp_bench.ground.weights import halves, save_state
-    from ifrp_bench.making.weights import recovering_network
+    from ifrp_bench.recovery.trained import recovering_network
 
     run = open_run(root)
     weights = halves(recovering_network(run).state_dict())
-    save_state(out / f"{root.parent.name}-{root.name}.safetensors", weights)
-    (out / f"{root.parent.name}-{root.name}.log").write_text(json.dumps(run.progress("last")))
+    name, parts = f"{root.parent.name}-{root.name}", [{}]
+    for key, value in weights.items():
+        if sum(kept.nbytes for kept in parts[-1].values()) + value.nbytes > PART_BYTES:
+            parts.append({})
+        parts[-1][key] = value
+    for number, part in enumerate(parts):
+        save_state(out / f"{name}{f'.{number}' if number else ''}.safetensors", part)
+    (out / f"{name}.log").write_text(json.dumps(run.progress("last")))
 
 
 @main.command()
@@ -491,11 +530,13 @@ def runs(kept: Path) -> None:
 
     with tarfile.open(kept / "logs.tar.gz") as archive:
         archive.extractall(".", filter="data")
-    for path in sorted(kept.glob("*.safetensors")):
+    for path in sorted(path for path in kept.glob("*.safetensors") if "." not in path.stem):
         data, _, name = path.stem.partition("-")
         root = Path("runs", data, name)
         run = Run(root, json.loads((root / "run.json").read_text()))
         weights = floats(load_state(path))
+        for more in sorted(kept.glob(f"{path.stem}.*.safetensors")):
+            weights |= floats(load_state(more))
         step, steps = json.loads(Path(f"{path.stem}.log").read_text())
         summary = run.summary()
         state = {
@@ -503,8 +544,7 @@ def runs(kept: Path) -> None:
             "steps": steps,
             "seconds": summary["seconds"],
             "best_db": summary["best_db"],
-            "averaged": False,
-            "method": {"networks": {"network": weights}},
+            "weights": weights,
         }
         run.save("last", state)
         click.echo(f"{root}: step {step} of {steps}")

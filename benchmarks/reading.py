@@ -1,11 +1,12 @@
 """What the code of a trained IFRP says, and what its decoder makes of it.
 
     python -m benchmarks.reading data/lfw ifrp --recogniser mobilefacenet.onnx --people 150
+    python -m benchmarks.reading data/lfw ifrp --recogniser mobilefacenet.onnx --where e4
 
-The code of each training SF is read as principal components of its real face by one linear layer, fitted by
-ridge regression to the weights as they are (``encoder.py`` trains one); how strongly it is held back is
-chosen on the validation people. Scores of the first test people by the reading, by the decoder, and by the
-mean of the two, among as many real faces.
+The code of each training SF, or with ``--where`` what a layer of the encoder makes, is read as principal
+components of its real face by one linear layer, fitted by ridge regression to the weights as they are
+(``encoder.py`` trains one); how strongly it is held back is chosen on the validation people. Scores of the
+first test people by the reading, by the decoder, and by the mean of the two, among as many real faces.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import click
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.encoder import Eigenfaces
 from benchmarks.fit import described, of_first_faces
@@ -28,22 +30,32 @@ from ifrp_bench.nets.recogniser import open_recogniser
 from ifrp_bench.recovery.trained import load_trained, recover_shard
 
 AT_ONCE = 64   # faces
+PLACES = 8   # to a side, at most: a ridge over more numbers takes long
+WHERE = ("code", "e6", "e5", "e4", "e3")
 HELD_BACK = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)   # against the mean variance of the code's numbers
 
 
-def codes(method: IFRP, split: Split) -> Tensor:
-    """Of the SFs of a split, float64 (n, 2048)."""
+def codes(method: IFRP, split: Split, where: str = "code") -> Tensor:
+    """Of a split's SFs, float64 (n, numbers): the code, or a layer's maps at no more than 8x8 places."""
     srn = method.grown.srn.eval()
     made = []
     with torch.inference_mode():
         for rows in torch.arange(len(split)).split(AT_ONCE):
-            code, _ = srn.bottleneck(2 * split.pairs(rows).stylized - 1)
-            made.append(code.flatten(1).double())
+            x = 2 * split.pairs(rows).stylized - 1
+            if where == "code":
+                x, *_ = srn.bottleneck(x)
+            else:
+                for name, layer in srn.encoder.items():
+                    x, _ = layer(x)
+                    if name == where:
+                        break
+                x = F.adaptive_avg_pool2d(x, min(x.shape[-1], PLACES))
+            made.append(x.flatten(1).double())
     return torch.cat(made)
 
 
 def fitted(code: Tensor, components: Tensor, held_back: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Weight (2048, components) and bias of the ridge regression of components on codes, by each strength."""
+    """Weight (numbers, components) and bias of the ridge regression of components on codes, by strength."""
     middle, mean = code.mean(0), components.mean(0)
     centred = code - middle
     square, product = centred.T @ centred, centred.T @ (components - mean)
@@ -57,7 +69,8 @@ def fitted(code: Tensor, components: Tensor, held_back: Sequence[float]) -> list
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--recogniser", required=True)
 @click.option("--people", default=150, show_default=True, type=click.IntRange(min=1), help="Test people.")
-def main(data: Path, run: Path, recogniser: str, people: int) -> None:
+@click.option("--where", type=click.Choice(WHERE), default="code", show_default=True, help="What is read.")
+def main(data: Path, run: Path, recogniser: str, people: int, where: str) -> None:
     dataset, judge = open_dataset(data), open_recogniser(recogniser)
     train, held, test = (load_split(dataset, name, "cpu") for name in ("train", "val", "test"))
     method = load_trained(find_run(run)).method
@@ -73,7 +86,7 @@ def main(data: Path, run: Path, recogniser: str, people: int) -> None:
     spread = eigenfaces.components.square().sum(1)
 
     # by the layer that reads the validation people best
-    code, code_held = codes(method, train), codes(method, held)
+    code, code_held = (codes(method, split, where) for split in (train, held))
     layers = fitted(code, wanted, HELD_BACK)
     errors = [
         float(((code_held @ weight + bias - wanted_held).square() * spread).sum(1).mean())
@@ -85,7 +98,7 @@ def main(data: Path, run: Path, recogniser: str, people: int) -> None:
 
     # the reading, the decoder, and the two together
     some = of_first_faces(test, people)
-    read = (codes(method, some) @ weight + bias).float()
+    read = (codes(method, some, where) @ weight + bias).float()
     linear = np.concatenate([to_pictures(to_unit(eigenfaces.faces(part))) for part in read.split(AT_ONCE)])
     decoded = recover_shard(method, some.stylized.numpy())
     both = ((linear.astype(np.uint16) + decoded + 1) // 2).astype(np.uint8)

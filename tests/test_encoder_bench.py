@@ -89,7 +89,7 @@ def test_the_encoder_learns_by_what_is_read_and_the_decoder_does_not(faces):
     assert srn.state_dict()["eigenfaces.read.weight"].shape == (COMPONENTS, CODE)
     recovered = method.recover(real)
     with torch.no_grad():
-        code, _ = srn.bottleneck(2 * real - 1)
+        code, *_ = srn.bottleneck(2 * real - 1)
         assert torch.allclose(recovered, (method.eigenfaces(code) / 2 + 0.5).clamp(0, 1), atol=1e-6)
 
 

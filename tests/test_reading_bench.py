@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 from click.testing import CliRunner
 
@@ -23,15 +24,15 @@ def test_what_is_linear_in_the_code_is_read_and_held_back_by_as_much_as_is_asked
     assert torch.allclose(code @ weight + bias, wanted.mean(0).expand_as(wanted), atol=1e-3)
 
 
-def test_a_run_is_scored_by_reading_decoder_and_both(tiny, tmp_path):
+@pytest.mark.parametrize("where", ["code", "e3"])
+def test_a_run_is_scored_by_reading_decoder_and_both(tiny, tmp_path, where):
     folder = tmp_path / "srn"
     run(
         "train", "--method", "srn", "--data", tiny, "--preset", "smoke", "--set", "steps=1", "--set",
         "batch_size=2", "--set", "validations=1", "--out", folder, "--quiet",
     )
-    done = CliRunner().invoke(
-        main, [str(tiny), str(folder), "--recogniser", "builtin", "--people", "2"], catch_exceptions=False
-    )
+    words = [str(tiny), str(folder), "--recogniser", "builtin", "--people", "2", "--where", where]
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
     first, *rows = done.output.splitlines()
     assert first.startswith("held back by ")
     assert {line.split(",")[0] for line in rows} == {"reading", "decoder", "mean of both"}

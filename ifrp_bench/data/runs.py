@@ -180,8 +180,12 @@ class Run:
         Raises RunError where the last checkpoint has none that fit.
         """
         state = self.load("last")
-        found = [*state["method"].get("networks", {}).values()]
-        for weights in [state["ema"], *found] if state["averaged"] else found:
+        if "weights" in state:   # of a run that came back from elsewhere, as shipped ones
+            found = [state["weights"]]
+        else:
+            found = [*state["method"].get("networks", {}).values()]
+            found = [state["ema"], *found] if state["averaged"] else found
+        for weights in found:
             if fit(weights, network):
                 return weights   # type: ignore[no-any-return]
         raise RunError(f"{self.root}: its networks are not of the shape that is asked for ({self.method})")

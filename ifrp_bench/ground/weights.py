@@ -37,6 +37,7 @@ HASHES = {
     "facenet": "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
     "lpips": "md5:d507d7349b931f0638a25a48a722f98a",
 }
+STEP = ".step"   # behind a weight's name: what one of its whole numbers stands for
 PLACES = {"lpips": "lpips-v0.1-vgg.pth"}   # names in the cache of those whose own says too little
 
 
@@ -52,9 +53,28 @@ def halves(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
 
+def in_bytes(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Half of ``halves``: weights of two and more dimensions as int8, each output's in steps of its own that
+    stand as ``NAME.step`` in float32.
+    """
+    kept = halves(state)
+    for name, value in state.items():
+        if value.dim() > 1 and value.is_floating_point():
+            step = value.detach().float().flatten(1).abs().amax(1).clamp_min(1e-30) / 127
+            places = (-1, *(1 for _ in value.shape[1:]))
+            kept[name] = (value.float() / step.view(places)).round().char()
+            kept[name + STEP] = step
+    return kept
+
+
 def floats(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """The same in float32, as networks are used."""
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    """What ``halves`` or ``in_bytes`` keeps, in float32, as networks are used."""
+    whole = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    for name in [name for name in whole if name.endswith(STEP)]:
+        step, value = whole.pop(name), whole[name.removesuffix(STEP)]
+        places = (-1, *(1 for _ in value.shape[1:]))
+        whole[name.removesuffix(STEP)] = value.float() * step.view(places)
+    return whole
 
 
 def load_state(path: Path, *, sha256: str | None = None) -> dict[str, "Tensor"]:

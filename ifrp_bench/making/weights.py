@@ -19,7 +19,6 @@ import click
 import numpy as np
 import pandas as pd
 import tomli_w
-from torch import nn
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
@@ -27,9 +26,8 @@ from ifrp_bench.data.runs import Run
 from ifrp_bench.data.shipped import FOLDER, Shipped, find_run, hashes_of, people_of
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
-from ifrp_bench.ground.settings import settings_of
-from ifrp_bench.ground.weights import halves, save_state
-from ifrp_bench.methods import Setup
+from ifrp_bench.ground.weights import halves, in_bytes, save_state
+from ifrp_bench.recovery.trained import recovering_network
 from ifrp_bench.training.resolve import resolve, resume
 
 SCORES = ("psnr_db", "ssim", "rank1", "hit_top5", "cosine")   # columns that a card has
@@ -88,25 +86,14 @@ def _with_interval(rows: pd.DataFrame, column: str) -> list[float]:
     return [round(float(value), 4) for value in (people.mean(), low, high)]
 
 
-def recovering_network(run: Run) -> nn.Module:
-    """The network that recovers, alone, with the weights that a run ended with.
-
-    Raises RunError where the run has none that fit.
-    """
-    part = parts.trainable(run.method)
-    config: Any = settings_of(part.declared.config, run.info["config"], str(run.root))
-    network = part.declared.build(config, Setup(trains=False)).network
-    assert network is not None, f"{run.method} has no network"
-    network.load_state_dict(run.weights(network))
-    return network
-
-
 def ship(
     run: Run, data: Path, name: str, *, title: str, limits: str, results: Path | None = None,
-    also: tuple[Path, ...] = (), out: Path = FOLDER,
+    also: tuple[Path, ...] = (), bytes_: bool = False, out: Path = FOLDER,
 ) -> Path:
-    """Write the weights' folder; returns it. Raises InputError for a run that is not finished or of another
-    data set, or that started from a run whose data set is not named.
+    """Write the weights' folder, with ``bytes_`` most of them in a byte each; returns it.
+
+    Raises InputError for a run that is not finished or of another data set, or that started from a run whose
+    data set is not named.
     """
     dataset = open_dataset(data)
     if not run.finished():
@@ -118,7 +105,8 @@ def ship(
 
     network = recovering_network(run)
     folder = out / name
-    save_state(folder / "net.safetensors", halves(network.state_dict()))
+    kept = in_bytes if bytes_ else halves
+    save_state(folder / "net.safetensors", kept(network.state_dict()))
 
     # whom it was trained on, and whom what it started from was
     people = _people(run, [dataset, *map(open_dataset, also)])
@@ -136,7 +124,7 @@ def ship(
         "net": {
             "sha256": sha256_of(folder / "net.safetensors"),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "dtype": "float16",
+            "dtype": "int8" if bytes_ else "float16",
         },
         "data": {
             "name": dataset.root.name,
@@ -220,13 +208,15 @@ def _toml(value: Any) -> str:
 @click.option("--limits", required=True)
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--also", multiple=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--in-bytes", "bytes_", is_flag=True, help="A byte a weight, where float16 is too long.")
 def main(
-    run: Path, data: Path, name: str, title: str, limits: str, results: Path | None, also: tuple[Path, ...]
+    run: Path, data: Path, name: str, title: str, limits: str, results: Path | None, also: tuple[Path, ...],
+    bytes_: bool,
 ) -> None:
     """Make shipped weights of a run."""
     folder = ship(
         find_run(run), data, name,
-        title=title, limits=limits, results=results, also=also,
+        title=title, limits=limits, results=results, also=also, bytes_=bytes_,
     )
     click.echo(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from ifrp_bench import parts
 from ifrp_bench.data.runs import Run
@@ -78,6 +79,19 @@ def _load(run: Run, checkpoint: str, device: str, training: Training | None) -> 
             f"{run.root}: the checkpoint {checkpoint!r} does not fit {run.method}: {reason}"
         ) from None
     return Trained(part, method, state["step"], steps)
+
+
+def recovering_network(run: Run) -> nn.Module:
+    """The network that recovers, alone, with the weights that a run ended with.
+
+    Raises RunError where the run has none that fit.
+    """
+    part = parts.trainable(run.method)
+    config: Any = settings_of(part.declared.config, run.info["config"], str(run.root))
+    network = part.declared.build(config, Setup(trains=False)).network
+    assert network is not None, f"{run.method} has no network"
+    network.load_state_dict(run.weights(network))
+    return network
 
 
 def recover(

@@ -7,7 +7,7 @@ import torch
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
-from ifrp_bench.ground.weights import load_state, save_state
+from ifrp_bench.ground.weights import floats, halves, in_bytes, load_state, save_state
 
 
 def test_state_comes_back_as_it_was(tmp_path):
@@ -18,6 +18,25 @@ def test_state_comes_back_as_it_was(tmp_path):
         torch.equal(loaded[name], value) and loaded[name].dtype == value.dtype
         for name, value in state.items()
     )
+
+
+def test_weights_in_bytes_come_back_within_half_a_step_of_their_output(tmp_path):
+    torch.manual_seed(0)
+    size = torch.tensor([1e-9, 1.0, 50.0])   # float16 has none of the first
+    state = {
+        "conv": torch.randn(3, 4, 3, 3) * size.view(3, 1, 1, 1), "linear": torch.randn(3, 8) * size[:, None],
+        "dead": torch.zeros(2, 5), "bias": torch.randn(3), "count": torch.tensor(70000),
+    }
+    save_state(tmp_path / "w.safetensors", in_bytes(state))
+    kept = load_state(tmp_path / "w.safetensors")
+    assert kept["conv"].dtype == kept["linear"].dtype == torch.int8
+    found = floats(kept)
+    assert set(found) == set(state)
+    for name in ("conv", "linear", "dead"):
+        step = state[name].flatten(1).abs().amax(1) / 127
+        off = (found[name] - state[name]).flatten(1).abs().amax(1)
+        assert found[name].dtype == torch.float32 and (off <= 0.501 * step).all()
+    assert torch.equal(found["bias"], floats(halves(state))["bias"]) and found["count"] == 70000
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ WIDTHS = {
     "srn-2stn": 8_336_067,
     "srn-0stn": 7_476_675,
     "srn-4x4": 4_430_755,
+    "srn-skips": 9_323_203,
 }
 
 
@@ -37,13 +38,16 @@ def batch(n: int = 4) -> Pairs:
 def plain(srn: SRN, faces: torch.Tensor) -> torch.Tensor:
     """SRN as the tables say it, layer by layer, with no rewriting."""
     x = faces
-    for layer in srn.encoder.values():
+    maps = {}
+    for name, layer in srn.encoder.items():
         x = F.leaky_relu(layer.norm(layer.conv(x)), 0.2)
         x = x if layer.stn is None else layer.stn(x)
-        x = F.max_pool2d(x, 2) if layer.pools else x
+        maps[name] = x = F.max_pool2d(x, 2) if layer.pools else x
     wide = isinstance(srn.fc, nn.Conv2d)   # 4x4 places, each by itself
     x = srn.fc(x) if wide else srn.fc(x.flatten(1)).view(-1, 512, 2, 2)
-    for layer in srn.decoder.values():
+    for number, layer in enumerate(srn.decoder.values(), 1):
+        if number in srn.skips:
+            x = torch.cat([x, maps[srn.skips[number]]], 1)
         x = F.interpolate(x, scale_factor=2) if layer.doubles else x
         x = x if layer.stn is None else layer.stn(x)
         x = F.relu(layer.norm(F.conv2d(x, layer.conv.weight, layer.conv.bias, padding=layer.conv.padding)))

@@ -80,14 +80,8 @@ class FastSRN(SRN):
 
     def forward(self, stylized: Tensor) -> Tensor:
         # d7 and d8 belong together: see ``last``
-        code, _ = self.bottleneck(stylized)
-        return self.last(self.decoded(code, 1, 6))
-
-    def decoded(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Through the layers d``first`` to d``last``, of d1 to d6."""
-        for number in range(first, last + 1):
-            x = self.layer(number)(x)
-        return x
+        code, _, passed = self.bottleneck(stylized)
+        return self.last(self.decoded(code, passed, 1, 6))
 
     def last(self, x: Tensor) -> Tensor:
         """d7 and d8 in 2x2 blocks."""

@@ -82,14 +82,14 @@ class Grown(nn.Module):
         With ``share`` (0 to 1) only so much of the newest stage, the rest from the one before, doubled.
         """
         srn = self.srn
-        code, parameters = srn.bottleneck(stylized)
+        code, parameters, passed = srn.bottleneck(stylized)
 
         # features where each stage ends, as far as this one goes
-        ends = {32: srn.decoded(code, 1, 4)}
+        ends = {32: srn.decoded(code, passed, 1, 4)}
         if px > 32:
-            ends[64] = srn.decoded(ends[32], 5, 5)
+            ends[64] = srn.decoded(ends[32], passed, 5, 5)
         if px == 128:
-            ends[128] = srn.decoded(ends[64], 6, 6)
+            ends[128] = srn.decoded(ends[64], passed, 6, 6)
 
         # the newest stage, blended with the one before where asked for
         recovered = self.end(ends[px], px)

@@ -8,6 +8,7 @@ trained and used. Faces are in [-1, 1].
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,9 +32,12 @@ DECODERS: dict[str, Decoder] = {
         {"d3": (128, 16), "d4": (64, 32, "decoder")},
     ),
 }
-# srn-2stn and srn-0stn: srn-3stn without its decoder STN, and without any; srn-4x4 is ours: srn-3stn with a
-# code of 4x4 places in place of 2x2
-NETWORKS = ("srn-3stn", "srn-4stn", "srn-2stn", "srn-0stn", "srn-4x4")
+# srn-2stn and srn-0stn: srn-3stn without its decoder STN, and without any; two are ours: srn-4x4, srn-3stn
+# with a code of 4x4 places in place of 2x2, and srn-skips, srn-2stn whose encoder passes on its maps
+NETWORKS = ("srn-3stn", "srn-4stn", "srn-2stn", "srn-0stn", "srn-4x4", "srn-skips")
+# of srn-skips: the layer of the decoder, and whose maps come in beside what it doubles. These lie behind
+# STN1, and the decoder has no STN, which would move what it was given and not what is passed on
+SKIPS = {3: "e5", 4: "e4", 5: "e3", 6: "e2"}
 
 
 class Encode(nn.Module):
@@ -99,7 +103,8 @@ class SRN(nn.Module):
         super().__init__()
         layers, decoder_stns = DECODERS.get(network, DECODERS["srn-3stn"])
         encoder_stns = {} if network == "srn-0stn" else ENCODER_STNS
-        decoder_stns = {} if network in ("srn-0stn", "srn-2stn") else decoder_stns
+        decoder_stns = decoder_stns if network in ("srn-3stn", "srn-4stn", "srn-4x4") else {}
+        self.skips = SKIPS if network == "srn-skips" else {}
 
         def stn(key: tuple[Any, ...] | None) -> SpatialTransformer | None:
             if key is None:
@@ -110,13 +115,13 @@ class SRN(nn.Module):
         # e1..e6: each halves the picture, from 128x128 to 2x2; for a code of 4x4 places the last one does not
         wide = network == "srn-4x4"
         self.encoder = nn.ModuleDict()
-        channels = 3
+        channels, passed = 3, {}
         for number, (outputs, size) in enumerate(ENCODER, 1):
             name = f"e{number}"
             pools = number < len(ENCODER) or not wide
             before = stn(encoder_stns.get(name))
             self.encoder[name] = self.encode(channels, outputs, size, before, pools=pools)
-            channels = outputs
+            passed[name] = channels = outputs
         # 512 channels at 2x2; at 4x4, place by place, since a linear layer over all would have 67 M weights
         self.fc: nn.Module = (
             nn.Conv2d(channels, channels, 1) if wide else nn.Linear(4 * channels, 4 * channels)
@@ -129,6 +134,8 @@ class SRN(nn.Module):
         for number, (outputs, size) in enumerate(layers, 1):
             before = stn(decoder_stns.get(f"d{number - 1}"))
             doubles = number >= first
+            if number in self.skips:
+                channels += passed[self.skips[number]]
             self.decoder[f"d{number}"] = self.decode(channels, outputs, size, before, doubles=doubles)
             channels = outputs
         self.d8 = self.last_layer(channels)
@@ -139,22 +146,30 @@ class SRN(nn.Module):
         return nn.Conv2d(channels, 3, 5, padding=2)
 
     def forward(self, stylized: Tensor) -> Tensor:
-        x, _ = self.bottleneck(stylized)
-        for number in range(1, 8):
-            x = self.layer(number)(x)
-        return self.d8(x)   # type: ignore[no-any-return]
+        code, _, passed = self.bottleneck(stylized)
+        return self.d8(self.decoded(code, passed, 1, 7))   # type: ignore[no-any-return]
 
-    def bottleneck(self, stylized: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, 512, 2, 2) or (N, 512, 4, 4), what is known of the face, and how STN1 turned, scaled and
-        shifted it, (N, 4).
+    def bottleneck(self, stylized: Tensor) -> tuple[Tensor, Tensor | None, dict[int, Tensor]]:
+        """(N, 512, 2, 2) or (N, 512, 4, 4), what is known of the face; how STN1 turned, scaled and shifted
+        it, (N, 4); and the maps that are passed on, by the layer of the decoder that they are for.
         """
-        x, found = stylized, None
-        for layer in self.encoder.values():
+        x, found, maps = stylized, None, {}
+        for name, layer in self.encoder.items():
             x, parameters = layer(x)
             found = parameters if found is None else found
+            maps[name] = x
+        passed = {number: maps[name] for number, name in self.skips.items()}
         if isinstance(self.fc, nn.Conv2d):
-            return self.fc(x), found
-        return self.fc(x.contiguous().flatten(1)).view(x.shape), found
+            return self.fc(x), found, passed
+        return self.fc(x.contiguous().flatten(1)).view(x.shape), found, passed
+
+    def decoded(self, x: Tensor, passed: dict[int, Tensor], first: int, last: int) -> Tensor:
+        """Through the layers d``first`` to d``last``: what the layer after them is given."""
+        for number in range(first, last + 1):
+            x = self.layer(number)(x)
+            if number + 1 in passed:
+                x = torch.cat([x, passed[number + 1]], 1)
+        return x
 
     def layer(self, number: int) -> Decode:
         """d1 to d7."""
