@@ -304,9 +304,10 @@ def test_growing_goes_from_32_to_64_to_128_and_blends():
     ]
 
 
-def test_a_stage_that_begins_to_blend_in_gives_the_stage_before_enlarged():
+@pytest.mark.parametrize("network", ["srn-3stn", "srn-skips"])
+def test_a_stage_that_begins_to_blend_in_gives_the_stage_before_enlarged(network):
     torch.manual_seed(0)
-    grown = Grown(FastSRN()).eval()
+    grown = Grown(FastSRN(network)).eval()
     faces = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
         before, _ = grown(faces, 32, None)
