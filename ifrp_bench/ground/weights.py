@@ -61,8 +61,7 @@ def in_bytes(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     for name, value in state.items():
         if value.dim() > 1 and value.is_floating_point():
             step = value.detach().float().flatten(1).abs().amax(1).clamp_min(1e-30) / 127
-            places = (-1, *(1 for _ in value.shape[1:]))
-            kept[name] = (value.float() / step.view(places)).round().char()
+            kept[name] = (value.float() / _beside(step, value)).round().char()
             kept[name + STEP] = step
     return kept
 
@@ -72,9 +71,13 @@ def floats(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     whole = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     for name in [name for name in whole if name.endswith(STEP)]:
         step, value = whole.pop(name), whole[name.removesuffix(STEP)]
-        places = (-1, *(1 for _ in value.shape[1:]))
-        whole[name.removesuffix(STEP)] = value.float() * step.view(places)
+        whole[name.removesuffix(STEP)] = value.float() * _beside(step, value)
     return whole
+
+
+def _beside(step: "Tensor", value: "Tensor") -> "Tensor":
+    """The steps, a number an output, shaped to stand beside the weights."""
+    return step.view(-1, *(1 for _ in value.shape[1:]))
 
 
 def load_state(path: Path, *, sha256: str | None = None) -> dict[str, "Tensor"]:
