@@ -1,11 +1,12 @@
 """What looks at how a face lies are worth to `align-restore`.
 
     python -m benchmarks.looks data/lfw                                # its aligner alone, by 1, 2, 3 looks
-    python -m benchmarks.looks data/lfw --run runs/lfw/align-restore   # a run's validation PSNR by either map
+    python -m benchmarks.looks data/lfw --run runs/lfw/align-restore   # a run's PSNR by either map
+    python -m benchmarks.looks data/lfw-bench --run align-restore --split test --people 200
 
 The first trains the aligner for ``--steps`` steps of 16 as the method does and says how far its maps take the
-points of a picture from where the stored ones do. The second tells what a run loses to its aligner: PSNR of
-faces of training styles restored from SFs that its own maps undo, and that the stored ones do.
+points of a picture from where the stored ones do. The others tell what a run or shipped weights lose to their
+aligner: PSNR of faces restored from SFs that their own maps undo, and that the stored ones do.
 """
 
 from pathlib import Path
@@ -13,11 +14,13 @@ from time import perf_counter
 from typing import cast
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.fit import of_first_faces
 from ifrp_bench.data.format import open_dataset
-from ifrp_bench.data.runs import open_run
+from ifrp_bench.data.shipped import find_run
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground.images import as_pictures
 from ifrp_bench.methods import Setup
@@ -59,7 +62,7 @@ def off_px(aligner: Aligning, split: Split) -> Tensor:
 
 @torch.no_grad()
 def by_either_map(network: Network, split: Split) -> tuple[float, float]:
-    """Mean PSNR of validation faces restored by the network's own maps, and by the stored ones."""
+    """Mean PSNR of a split's faces restored by the network's own maps, and by the stored ones."""
     scores: list[list[float]] = [[], []]
     for rows in torch.arange(len(split)).split(AT_ONCE):
         pairs = split.pairs(rows)
@@ -70,28 +73,43 @@ def by_either_map(network: Network, split: Split) -> tuple[float, float]:
     return own, stored
 
 
+def rms_px(off: Tensor) -> float:
+    """Root mean square of distances."""
+    return float(off.square().mean().sqrt())
+
+
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), help="An `align-restore` that is trained.")
+@click.option("--split", default="val", show_default=True, help="Of the run's figures.")
+@click.option("--people", type=int, help="Of the split's first faces alone.")
 @click.option("--looks", default="1,2,3", show_default=True)
 @click.option("--steps", default=900, show_default=True)
-def main(data: Path, run: Path | None, looks: str, steps: int) -> None:
+def main(data: Path, run: Path | None, split: str, people: int | None, looks: str, steps: int) -> None:
     """Print the figures."""
     dataset = open_dataset(data)
-    validation = load_split(dataset, "val", "cpu")
+    held = load_split(dataset, split if run else "val", "cpu")
     if run:
-        method = load_trained(open_run(run), checkpoint="best").method
-        own, stored = by_either_map(method.inference().network, validation)   # type: ignore[attr-defined]
-        click.echo(f"{run}: {own:.2f} dB by its own maps, {stored:.2f} dB by the stored ones")
+        method = load_trained(find_run(run), checkpoint="best").method
+        network: Network = method.inference().network   # type: ignore[attr-defined]
+        faces = of_first_faces(held, people or len(held.real))
+        seen = np.isin(faces.style, dataset.seen)
+        for what, part in (("seen", faces.chosen(seen)), ("unseen", faces.chosen(~seen))):
+            if len(part):
+                own, stored = by_either_map(network, part)
+                click.echo(
+                    f"{run}, {what} styles: {own:.2f} dB by its own maps, {stored:.2f} dB by the stored ones;"
+                    f" {rms_px(off_px(network.aligner, part)):.2f} px off (root mean square)"
+                )
         return
     train = load_split(dataset, "train", "cpu")
     for count in map(int, looks.split(",")):
         begun = perf_counter()
         aligner = trained(count, train, steps)
-        seconds, off = perf_counter() - begun, off_px(aligner, validation)
+        seconds, off = perf_counter() - begun, off_px(aligner, held)
         click.echo(
-            f"{count} looks: {off.square().mean().sqrt():.2f} px off (root mean square),"
-            f" {off.median():.2f} in the median, {seconds:.0f} s"
+            f"{count} looks: {rms_px(off):.2f} px off (root mean square), {off.median():.2f} in the median,"
+            f" {seconds:.0f} s"
         )
 
 

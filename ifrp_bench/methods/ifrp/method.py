@@ -4,6 +4,7 @@ Marks: [P] paper, [C] the authors' public release, [I] inferred, [O] an option o
 are in [-1, 1].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -188,9 +189,9 @@ class IFRP(Learner):
                 self.identity_weight = self._calibrated_identity_weight(batch)
             if self.identity_weight:
                 weight = torch.tensor(self.fade() * self.identity_weight, device=self.setup.device)
-                losses["identity"] = self._identity_loss(recovered, real)
+                losses["identity"], gradient = pull(lambda faces: self._identity_loss(faces, real), recovered)
                 losses["identity_weight"] = weight   # for the log
-                total = total + weight * losses["identity"]
+                total = total + (recovered * (weight * gradient)).sum()
 
         if update_srn:
             self.update("srn", total)
@@ -236,23 +237,21 @@ class IFRP(Learner):
         return (update_dn, update_srn) if update_dn or update_srn else (True, True)
 
     def _adversarial_term(self, real: Tensor, recovered: Tensor) -> tuple[Tensor, Tensor]:
-        """The adversarial loss, and what it adds to SRN's: itself times its weight or, where its share is
-        bounded, what has the bounded gradient.
+        """The adversarial loss, and what has the gradient into the faces that its weight gives it or, where
+        its share is bounded, the bound.
         """
         weight, share = self.fade() * self.config.adversarial_weight, self.config.adversarial_share
-        if not share:
-            loss = self._adversarial(real, recovered)
-            return loss, weight * loss
-
         # DN's gradient into the faces themselves, and the pixel term's, 2 (recovered - real) / n
-        faces = recovered.detach().requires_grad_()
-        loss = self._adversarial(real, faces)
-        pull, = torch.autograd.grad(loss, faces)
-        pixel = 2 * (faces.detach() - real) / faces.numel()
-        squares = torch.stack([pixel.square().sum(), pull.square().sum()])
-        self.setup.average([squares])
-        bound = share * (squares[0] / squares[1].clamp_min(1e-30)).sqrt()
-        return loss, (recovered * pull * bound.clamp_max(weight)).sum()
+        loss, gradient = pull(lambda faces: self._adversarial(real, faces), recovered)
+        if share:
+            pixel = 2 * (recovered.detach() - real) / recovered.numel()
+            squares = torch.stack([pixel.square().sum(), gradient.square().sum()])
+            self.setup.average([squares])
+            bound = share * (squares[0] / squares[1].clamp_min(1e-30)).sqrt()
+            gradient = gradient * bound.clamp_max(weight)
+        else:
+            gradient = weight * gradient
+        return loss, (recovered * gradient).sum()
 
     def _adversarial(self, real: Tensor, recovered: Tensor) -> Tensor:
         """-log D(recovered), non-saturating [C]; the sign printed in the paper would drive D the other way.
@@ -285,11 +284,11 @@ class IFRP(Learner):
         one.
         """
         held = self.setup.validation or batch
-        recovered, real = (2 * self.recover(held.stylized) - 1).requires_grad_(), 2 * held.real - 1
+        recovered, real = 2 * self.recover(held.stylized) - 1, 2 * held.real - 1
 
         # how hard each term pulls at the very faces
-        pixel, = torch.autograd.grad(F.mse_loss(recovered, real), recovered)
-        identity, = torch.autograd.grad(self._identity_loss(recovered, real), recovered)
+        _, pixel = pull(lambda faces: F.mse_loss(faces, real), recovered)
+        _, identity = pull(lambda faces: self._identity_loss(faces, real), recovered)
         norms = torch.stack([pixel.norm(), identity.norm()])
         self.setup.average([norms])
         return self.config.identity_share * float(norms[0]) / max(float(norms[1]), 1e-12)
@@ -347,6 +346,18 @@ class IFRP(Learner):
         """Take up a ``state``."""
         super().restore(state)
         self.identity_weight = state["identity_weight"]
+
+
+def pull(loss_of: Callable[[Tensor], Tensor], faces: Tensor) -> tuple[Tensor, Tensor]:
+    """A loss of faces, and its gradient into them.
+
+    What it was computed by is gone when this returns: of several losses and the network behind the faces, one
+    at a time holds its maps beside the network's.
+    """
+    leaves = faces.detach().requires_grad_()
+    loss = loss_of(leaves)
+    gradient, = torch.autograd.grad(loss, leaves)
+    return loss.detach(), gradient
 
 
 def build(config: Config, setup: Setup) -> IFRP:
