@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 def has_bfloat16(device: str) -> bool:
     """Whether ``device`` (``cpu`` or ``cuda``) multiplies in bfloat16: AVX-512 or AMX with bf16, Arm's BF16,
     a GPU from Ampere on.
+
+    Not where torch is told to do without these, ``ATEN_CPU_CAPABILITY=avx2``.
     """
     import torch
 
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if platform.machine().lower() in ("x86_64", "amd64"):
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        there = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return there and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "NO AVX", "DEFAULT")
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -15,11 +15,15 @@ from ifrp_bench.methods import Setup
 from tests.conftest import hashes, run, sets
 
 
-@pytest.mark.parametrize("machine, bf16, amx, has", [
-    ("x86_64", False, False, False), ("x86_64", True, False, True), ("AMD64", False, True, True),
+@pytest.mark.parametrize("machine, bf16, amx, told, has", [
+    ("x86_64", False, False, "AVX512", False),
+    ("x86_64", True, False, "AVX512", True),
+    ("AMD64", False, True, "AVX512", True),
+    ("x86_64", True, False, "AVX2", False),   # by ATEN_CPU_CAPABILITY
 ])
-def test_bfloat16_needs_instructions_for_it(monkeypatch, machine, bf16, amx, has):
+def test_bfloat16_needs_instructions_for_it(monkeypatch, machine, bf16, amx, told, has):
     monkeypatch.setattr(precision.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: told)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert precision.has_bfloat16("cpu") is has
