@@ -2,12 +2,14 @@
 
     python benchmarks/alignment.py --faces LFW --landmarks data/lfw/landmarks.csv --sheet aligned.png
     python benchmarks/alignment.py --faces LFW --speed 400
+    python benchmarks/alignment.py --faces LFW --mirrored 200
     python benchmarks/alignment.py --rendered 96
 
 Faces are searched again on aligned pictures and their eyes compared with CelebA's template; a contact sheet
 of a hundred of them to look at. ``--speed``: photographs searched a second, over as many processes as a
-synthesis takes. ``--rendered``: the distance from eyes that are known, of rendered faces turned, scaled and
-moved, beside facenet-pytorch's own cascade.
+synthesis takes. ``--mirrored``: how far searches of a photograph and of its mirror image put the face, which
+nothing that learns from such faces can know. ``--rendered``: the distance from eyes that are known, of
+rendered faces turned, scaled and moved, beside facenet-pytorch's own cascade.
 """
 
 import argparse
@@ -22,10 +24,10 @@ from tqdm import tqdm
 
 from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.images import tile, write_png
-from ifrp_bench.ground.warp import TEMPLATE_PX
+from ifrp_bench.ground.warp import FACE_PX, TEMPLATE_PX, WINDOW_PX, eyes_similarity
 from ifrp_bench.ground.workers import default_workers
 from ifrp_bench.nets.detector import MIN_FACE_PX, MIN_PROBABILITY, find_faces
-from ifrp_bench.sources.folder import Search, find_in, open_folder
+from ifrp_bench.sources.folder import OTHER_FACE_PX, Search, find_in, open_folder
 from ifrp_bench.sources.procedural.rendering import render
 from ifrp_bench.sources.procedural.traits import draw_traits
 
@@ -41,12 +43,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--speed", type=int, default=0)
+    parser.add_argument("--mirrored", type=int, default=0)
     parser.add_argument("--rendered", type=int, default=0)
     options = parser.parse_args()
     if options.rendered:
         known_eyes(options.rendered)
     if options.speed:
         speed(options.faces, options.speed)
+    if options.mirrored:
+        mirrored(options.faces, options.mirrored)
     if options.landmarks:
         again(options.faces, options.landmarks, options.count, options.sheet)
 
@@ -81,17 +86,54 @@ def described(name: str, off: np.ndarray) -> str:
     )
 
 
+def drawn(files: list[str], count: int, key: str) -> list[str]:
+    """Some of a folder's files."""
+    return [files[i] for i in generator(0, key).permutation(len(files))[:count]]
+
+
 def speed(folder: Path, count: int) -> None:
     """Search photographs, over the workers."""
     workers = default_workers()
     with tempfile.TemporaryDirectory() as place:
         search = Search(folder, Path(place) / "landmarks.csv", {}, workers, True)
-        files = search.files()
-        chosen = [files[i] for i in generator(0, "speed").permutation(len(files))[:count]]
+        chosen = drawn(search.files(), count, "speed")
         started = time.perf_counter()
         search.of(chosen)
         taken = time.perf_counter() - started
     print(f"{count} photographs by {workers} processes: {taken:.1f} s, {count / taken:.1f} a second")
+
+
+def mirrored(folder: Path, count: int) -> None:
+    """Distances, in pixels of the 128 px window, between where two searches have its points."""
+    off = []
+    with tempfile.TemporaryDirectory() as place:
+        files = Search(folder, Path(place) / "landmarks.csv", {}, 1, True).files()
+    for file in tqdm(drawn(files, count, "mirrored"), leave=False):
+        picture = cv2.imread(str(folder / file))[:, :, ::-1]
+        one, other = (find_in(np.ascontiguousarray(side), "", "") for side in (picture, picture[:, ::-1]))
+        if one.reason or other.reason:
+            continue
+        # left and right change places with the picture's sides
+        theirs = other.eyes[::-1] * (-1, 1) + (picture.shape[1] - 1, 0)
+        if np.abs(theirs - one.eyes).max() < OTHER_FACE_PX:
+            off.append(window_px_apart(one.eyes, theirs))
+    distance = np.array(off)
+    print(
+        f"{len(off)} photographs and their mirror images: {np.sqrt((distance ** 2).mean()):.2f} px apart"
+        f" (root mean square), {np.median(distance):.2f} in the median"
+    )
+
+
+def window_px_apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Root mean square, over the window, of how far two pairs of eyes put its points, in 128ths of its sides.
+    """
+    left, top, width, height = WINDOW_PX
+    steps = np.stack(np.meshgrid(*[np.linspace(0, 1, 21)] * 2), -1).reshape(-1, 2)
+    points = (left, top) + steps * (width - 1, height - 1)
+    first, second = (eyes_similarity(*TEMPLATE_PX[:2], *eyes) for eyes in (one, other))   # to the photograph
+    there = points @ first[:, :2].T + first[:, 2]
+    moved = (there - second[:, 2]) @ np.linalg.inv(second[:, :2]).T - points
+    return float(np.sqrt(np.square(moved * FACE_PX / np.array([width, height])).sum(1).mean()))
 
 
 def moved_faces(count: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
@@ -126,8 +168,7 @@ def known_eyes(count: int) -> None:
         return find_faces(picture)[0].landmarks_px[:2]
 
     def six(picture: np.ndarray) -> np.ndarray:
-        found = find_in(picture, "", "")
-        return np.array([[found.left_eye_x, found.left_eye_y], [found.right_eye_x, found.right_eye_y]])
+        return find_in(picture, "", "").eyes
 
     photographs = moved_faces(count)
     for name, look in (("the package, one look", theirs), ("one look", one), ("six looks", six)):

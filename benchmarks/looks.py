@@ -81,20 +81,20 @@ def rms_px(off: Tensor) -> float:
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), help="An `align-restore` that is trained.")
-@click.option("--split", default="val", show_default=True, help="Of the run's figures.")
+@click.option("--split", default="val", show_default=True, help="What is looked at.")
 @click.option("--people", type=int, help="Of the split's first faces alone.")
 @click.option("--looks", default="1,2,3", show_default=True)
 @click.option("--steps", default=900, show_default=True)
 def main(data: Path, run: Path | None, split: str, people: int | None, looks: str, steps: int) -> None:
     """Print the figures."""
     dataset = open_dataset(data)
-    held = load_split(dataset, split if run else "val", "cpu")
+    held = load_split(dataset, split, "cpu")
+    held = of_first_faces(held, people or len(held.real))
     if run:
         method = load_trained(find_run(run), checkpoint="best").method
         network: Network = method.inference().network   # type: ignore[attr-defined]
-        faces = of_first_faces(held, people or len(held.real))
-        seen = np.isin(faces.style, dataset.seen)
-        for what, part in (("seen", faces.chosen(seen)), ("unseen", faces.chosen(~seen))):
+        seen = np.isin(held.style, dataset.seen)
+        for what, part in (("seen", held.chosen(seen)), ("unseen", held.chosen(~seen))):
             if len(part):
                 own, stored = by_either_map(network, part)
                 click.echo(

@@ -60,6 +60,11 @@ class Found:
     right_eye_y: float = 0.0
     reason: str = ""
 
+    @property
+    def eyes(self) -> np.ndarray:
+        """(2, 2) px: x and y of the left and of the right one."""
+        return np.array([[self.left_eye_x, self.left_eye_y], [self.right_eye_x, self.right_eye_y]])
+
 
 class FolderFaces:
     """Faces of a folder of photographs.
@@ -93,8 +98,7 @@ class FolderFaces:
         data = read_bytes(self.root / found.file)
         if hashlib.sha256(data).hexdigest() != found.sha256:
             raise PictureError("changed since its face was found; start again to search it anew")
-        eyes = np.array([[found.left_eye_x, found.left_eye_y], [found.right_eye_x, found.right_eye_y]])
-        return align_by_eyes(decode_picture(data), *eyes)
+        return align_by_eyes(decode_picture(data), *found.eyes)
 
     def read_many(self, faces: Sequence[Face], map_faces: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
         return read_each(self.read, faces, map_faces)

@@ -240,7 +240,8 @@ class IFRP(Learner):
         """The adversarial loss, and what has the gradient into the faces that its weight gives it or, where
         its share is bounded, the bound.
         """
-        weight, share = self.fade() * self.config.adversarial_weight, self.config.adversarial_share
+        weight: Tensor | float = self.fade() * self.config.adversarial_weight
+        share = self.config.adversarial_share
         # DN's gradient into the faces themselves, and the pixel term's, 2 (recovered - real) / n
         loss, gradient = pull(lambda faces: self._adversarial(real, faces), recovered)
         if share:
@@ -248,10 +249,8 @@ class IFRP(Learner):
             squares = torch.stack([pixel.square().sum(), gradient.square().sum()])
             self.setup.average([squares])
             bound = share * (squares[0] / squares[1].clamp_min(1e-30)).sqrt()
-            gradient = gradient * bound.clamp_max(weight)
-        else:
-            gradient = weight * gradient
-        return loss, (recovered * gradient).sum()
+            weight = bound.clamp_max(weight)
+        return loss, (recovered * (weight * gradient)).sum()
 
     def _adversarial(self, real: Tensor, recovered: Tensor) -> Tensor:
         """-log D(recovered), non-saturating [C]; the sign printed in the paper would drive D the other way.
