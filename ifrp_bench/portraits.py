@@ -138,7 +138,7 @@ def _name(run: Run) -> str:
 
 
 def _portraits(folder: Path, quiet: bool) -> Iterator[Portrait]:
-    files = list_photographs(folder) if folder.is_dir() else []
+    files = list_photographs(folder, unread=True) if folder.is_dir() else []
     if not files:
         raise InputError(f"{folder}: no picture in it; --portraits wants a folder of paintings or drawings")
 

@@ -12,7 +12,7 @@ from tests.conftest import run, sets
 
 @pytest.fixture()
 def folder(photographs, tmp_path):
-    """Two people with two pictures each, somebody alone, a grey picture, and a file that is no picture."""
+    """Two people with two pictures each, somebody alone, a grey picture, and two files that are not read."""
     root = tmp_path / "portraits"
     for person in (0, 1):
         for number in (0, 1):
@@ -22,6 +22,7 @@ def folder(photographs, tmp_path):
             picture.save(place / f"{number} <b>.png")
     Image.new("RGB", (200, 240), (128, 128, 128)).save(root / "grey.png")
     (root / "broken.png").write_bytes(b"no picture")
+    (root / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
     return root
 
 
@@ -37,7 +38,7 @@ def test_what_is_found_and_agrees_is_counted(folder, tiny, tmp_path):
     assert itself["sharpness"].astype(float)["grey.png"] < 1e-6
 
     facts = json.loads((out / "portraits.json").read_text())
-    assert facts["pictures"] == 6 and list(facts["unread"]) == ["broken.png"]
+    assert facts["pictures"] == 7 and list(facts["unread"]) == ["broken.png", "phone.heic"]
     first = facts["runs"][0]
     assert first["found_before_percent"] == 80 and first["pairs"] == 2
     pairs = pd.read_csv(out / "pairs.csv", keep_default_na=False)

@@ -171,7 +171,7 @@ def _pictures_of(folder: Path | None, recipe: Recipe) -> list[str]:
         raise InputError(
             f"--style-pictures {folder}: no split has the style open; add --set train_styles=open"
         )
-    files = list_photographs(folder) if folder.is_dir() else []
+    files = list_photographs(folder, unread=True) if folder.is_dir() else []
     if not files:
         raise InputError(f"{folder}: no picture in it; --style-pictures wants a folder of paintings")
     return files

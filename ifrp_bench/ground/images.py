@@ -7,6 +7,7 @@ business.
 """
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,22 @@ from ifrp_bench.ground.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+}
 # no format that runs another program (EPS, PDF)
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
+# how files of other formats begin, for whoever has one
+OTHER_FORMATS = {
+    r"....ftyp(heic|heix|heim|hevc|mif1|msf1)": "HEIC",
+    r"....ftypavi[fs]": "AVIF",
+    r"\xff\x0a|....JXL ": "JPEG XL",
+    r"....jP  |\xff\x4f\xff\x51": "JPEG 2000",
+    r"8BPS": "Photoshop",
+    r"%PDF": "PDF",
+    r"(<\?xml.*)?<svg": "SVG",
+}
 MAX_PIXELS = 64_000_000   # a 50-megapixel phone fits; below the size at which Pillow itself warns
 MAX_BYTES = 256 * 2**20
 MIN_SIDE_PX = 16
@@ -42,6 +56,8 @@ def read_bytes(path: Path) -> bytes:
     Raises PictureError if it cannot be read, is no file, is empty or is over 256 MiB.
     """
     try:
+        if path.is_dir() and path.is_symlink():
+            raise PictureError("a linked folder is not followed: copy it, or name it itself")
         if not path.is_file():
             raise PictureError("not a regular file")
         size = path.stat().st_size
@@ -102,8 +118,11 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _what_it_is(data: bytes) -> str:
-    head = data[:512].lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+    head = data[:512].lstrip()
+    for beginning, name in OTHER_FORMATS.items():
+        if re.match(beginning.encode("latin-1"), head, re.DOTALL):
+            return f"{name}, which is not read: save it as PNG or JPEG"
+    if head.lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not a picture"
     return "not a picture in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"
 

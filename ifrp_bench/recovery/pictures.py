@@ -94,7 +94,7 @@ def find_pictures(paths: Iterable[Path], out: Path) -> list[Job]:
             continue
         inside = [
             Path(file)
-            for file in list_photographs(path)
+            for file in list_photographs(path, unread=True)
             if not (path / file).resolve().is_relative_to(out.resolve())
         ]
         if not inside:

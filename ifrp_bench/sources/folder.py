@@ -35,7 +35,9 @@ LOOKS_PX = np.array(
 # folders that hold what this project made: their previews and sheets are no photographs
 MADE_BY_US = ("dataset.json", "run.json", "results.json", "recovered.csv")
 # pictures that are not read; they are named as left out rather than passed over
-UNREAD_SUFFIXES = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg"}
+UNREAD_SUFFIXES = {
+    ".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw",
+}
 SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # under half of the frame's 38 px: the picture would be mostly invented by interpolation
 MIN_EYE_DISTANCE_PX = 16.0
@@ -308,11 +310,10 @@ def _set_up(root: Path, eyes: Mapping[str, Eyes]) -> None:
 def _find(job: tuple[str, Found | None]) -> Found:
     file, known = job
     try:
-        if (_root / file).is_dir():
-            raise PictureError("a linked folder is not followed: copy it, or name it itself")
-        if not (_root / file).resolve().is_relative_to(_root.resolve()):
+        path = _root / file
+        if not path.is_dir() and not path.resolve().is_relative_to(_root.resolve()):
             raise PictureError("a link that leads out of the folder")
-        data = read_bytes(_root / file)
+        data = read_bytes(path)
     except PictureError as error:
         return Found(file, "", reason=str(error))
     sha256 = hashlib.sha256(data).hexdigest()

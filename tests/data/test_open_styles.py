@@ -102,6 +102,11 @@ def test_style_pictures_without_an_open_style_are_refused_before_any_work(
         "synth", "demo", *TINY, *OPEN, "--style-pictures", tmp_path, "--out", out, "--quiet", exit_code=1
     )
     assert "no picture in it" in said and not out.exists()
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    said = run(
+        "synth", "demo", *TINY, *OPEN, "--style-pictures", tmp_path, "--out", out, "--quiet", exit_code=1
+    )
+    assert "phone.heic: HEIC, which is not read" in said
 
 
 def test_a_changed_bank_is_refused(paintings: Path, opened: Path, tmp_path: Path) -> None:

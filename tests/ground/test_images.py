@@ -87,6 +87,13 @@ def test_exif_rotation_is_applied():
         (b"GIF89a", "picture"),
         (b"\xff\xd8\xff", "picture"),
         (b"just text", "not a picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC, which is not read: save it as PNG or JPEG"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF, which"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL, which"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000, which"),
+        (b"%PDF-1.7", "PDF, which"),
+        (b'<?xml version="1.0"?>\n<svg width="9">', "SVG, which"),
+        (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "web page"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_reason(data, reason):

@@ -24,7 +24,7 @@ SMALLER = {
     "gatys": {"steps_per_face": 3},
     "gatys-oracle": {"steps_per_face": 3},
 }
-OVERFIT_STEPS = {"johnson": 80, "mgan": 25, "pix2pix": 30}
+OVERFIT_STEPS = {"johnson": 60, "mgan": 25, "pix2pix": 30}
 OVERFIT_SETTINGS = {"pix2pix": {"learning_rate": 2e-3}}
 
 

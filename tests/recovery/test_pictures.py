@@ -97,6 +97,22 @@ def test_faces_written_into_the_folder_that_is_searched_are_not_searched(trained
     assert [row["file"] for row in rows_of(folder / "faces")] == [str(folder / "one.jpg")]
 
 
+def test_what_a_folder_holds_and_is_not_read_has_its_line(trained, photographs, tmp_path):
+    """Other formats and linked folders; a phone's photographs are HEIC."""
+    folder, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "one.jpe").write_bytes(next(photographs.rglob("*.jpg")).read_bytes())
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (folder / "notes.txt").write_text("of the album")
+    (folder / "more").symlink_to(elsewhere)
+    printed = run("destylize", trained, folder, "--out", tmp_path / "out", exit_code=1)
+    assert "phone.HEIC: HEIC, which is not read" in printed
+    notes = {Path(row["file"]).name: row["note"] for row in rows_of(tmp_path / "out")}
+    assert notes.keys() == {"one.jpe", "phone.HEIC", "more"}
+    assert notes["one.jpe"] == "face found" and "linked folder is not followed" in notes["more"]
+
+
 def test_every_face_has_its_file_box_and_angle(trained, two_people, tmp_path):
     run("destylize", trained, two_people, "--faces", "all", "--out", tmp_path)
     rows = rows_of(tmp_path)
