@@ -9,6 +9,8 @@ business.
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,19 +80,34 @@ def decode_picture(data: bytes) -> np.ndarray:
     Raises PictureError for anything that is no complete picture of at least 16 px a side and at most 64
     megapixels.
     """
+    with _reasons():
+        try:
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.UnidentifiedImageError:
+            raise PictureError(_what_it_is(data)) from None
+        with picture:
+            return pixels_of(picture)
+
+
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """A PIL picture as ``decode_picture`` has it: uint8 (H, W, 3) RGB. Raises PictureError as it does."""
+    with _reasons():
+        _check_size(*picture.size)
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture))
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Whatever ends a decoder is a PictureError with its reason."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")   # Pillow warns of odd metadata; what matters raises below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                _check_size(*picture.size)
-                picture.load()
-                return _to_rgb(ImageOps.exif_transpose(picture))
+            warnings.simplefilter("ignore")   # Pillow warns of odd metadata; what matters raises
+            yield
     except PictureError:
         raise
     except Image.DecompressionBombError:
         raise PictureError(f"more than the limit of {MAX_PIXELS // 10**6} megapixels") from None
-    except Image.UnidentifiedImageError:
-        raise PictureError(_what_it_is(data)) from None
     # a broken file can fail anywhere in a decoder: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise PictureError(

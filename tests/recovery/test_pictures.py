@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import ifrp_bench
-from ifrp_bench.ground.images import read_picture
+from ifrp_bench.ground.errors import InputError
+from ifrp_bench.ground.images import PictureError, read_picture
 from ifrp_bench.recovery.faces import frame_faces, put_back
 from tests.conftest import run, sets
 
@@ -189,10 +190,37 @@ def test_one_call_takes_files_bytes_pictures_and_arrays(trained, photographs):
     path = next(photographs.rglob("*.jpg"))
     wanted = ifrp_bench.destylize(path, trained)
     assert wanted.shape == (266, 214, 3) and wanted.dtype == np.uint8
-    for picture in (str(path), path.read_bytes(), read_picture(path), Image.open(path)):
+    data, pixels = path.read_bytes(), read_picture(path)
+    opaque = np.dstack([pixels, np.full_like(pixels[:, :, :1], 255)])
+    for picture in (str(path), data, io.BytesIO(data), pixels, opaque, Image.open(path)):
         assert np.array_equal(ifrp_bench.destylize(picture, trained), wanted)
-    with pytest.raises(ValueError, match="expected uint8"):
-        ifrp_bench.destylize(np.zeros((4, 4)), trained)
+    grey = Image.open(path).convert("L")
+    of_grey = ifrp_bench.destylize(grey, trained)
+    assert np.array_equal(ifrp_bench.destylize(np.asarray(grey), trained), of_grey)
+    assert ifrp_bench.destylize(Image.open(path).convert("CMYK"), trained).shape == wanted.shape
+
+
+@pytest.mark.parametrize("picture, reason", [
+    (np.zeros((40, 40, 3)), "an array of float64 .* expected .* array of uint8"),
+    (np.zeros((3, 40, 40), np.uint8), r"uint8 \(3, 40, 40\), expected"),
+    (np.zeros((1, 3000, 3), np.uint8), "3000x1 is less than 16 px"),
+    (np.zeros((0, 5, 3), np.uint8), "5x0 is less than 16 px"),
+    (["a.png", "b.png"], "got list, expected a path"),
+    (None, "got NoneType, expected"),
+    ("nowhere.png", "nowhere.png: not a regular file"),
+    (b"text", "not a picture"),
+])
+def test_what_holds_no_picture_is_said_in_one_line(picture, reason):
+    with pytest.raises(PictureError, match=reason):
+        ifrp_bench.destylize(picture)
+
+
+def test_a_crop_that_there_is_not_is_refused(photographs):
+    with pytest.raises(InputError, match="crop 'center': expected one of auto, face, centre, none"):
+        ifrp_bench.destylize(next(photographs.rglob("*.jpg")), crop="center")
+
+
+def test_nothing_else_is_in_the_package():
     with pytest.raises(AttributeError):
         ifrp_bench.nothing
 
