@@ -201,7 +201,7 @@ def _begun_with(root: Path, setting: str) -> int | None:
 def train_all(paper: Paper, planned: list[Planned]) -> list[Path]:
     """Train every method that lacks a finished run, one after the other; returns the runs' folders.
 
-    Stopped, it goes on where it was.
+    Stopped, it is resumed.
     """
     folders = []
     for run in planned:
@@ -345,7 +345,7 @@ def leave_styles_out(
     ``left-out.csv``, its table and the report again; returns their paths.
 
     The runs that lack no style, ``with_all``, stand beside; with minutes the others are as long as they are.
-    Stopped, it goes on where it was.
+    Stopped, it is resumed.
     """
     styles = paper.data.seen
     if len(styles) < 2:

@@ -3,7 +3,7 @@ with a style that was left out of the training.
 
 Stylized faces are made again from the recipe with that one thing changed, recovered, and scored against the
 whole gallery. Like ``paper.py`` this is a place where stages meet. What is scored is kept point by point, so
-a run that was stopped goes on where it was.
+a run that was stopped is resumed.
 """
 
 import hashlib
@@ -229,7 +229,7 @@ def blurred(face: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def compressed(face: np.ndarray, quality: float) -> np.ndarray:
-    """uint8 (H, W, 3) RGB as a JPEG of a quality (1 to 100) gives it back."""
+    """uint8 (H, W, 3) RGB as it comes out of a JPEG of a quality (1 to 100)."""
     _, data = cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     read = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert read is not None

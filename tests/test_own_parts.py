@@ -81,7 +81,7 @@ def test_columns_that_are_not_declared_are_named(tiny, tmp_path):
     printed = run(
         "eval", "--data", tiny, "--metrics", tmp_path / "mine.py", "--out", tmp_path / "out", exit_code=1
     )
-    assert "it gives other_error_levels, its declaration says contrast_error_levels" in printed
+    assert "returns other_error_levels, its declaration says contrast_error_levels" in printed
 
 
 def test_a_file_with_future_annotations_is_a_part_too(tmp_path):

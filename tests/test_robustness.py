@@ -1,4 +1,4 @@
-"""Curves, styles left out, several seeds: what is scored is what is said, and a stopped run goes on."""
+"""Curves, styles left out, several seeds: what is scored is what is said, and a stopped run resumes."""
 
 import json
 from pathlib import Path

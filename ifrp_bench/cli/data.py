@@ -66,8 +66,8 @@ def synth(
 ) -> None:
     """Make a data set of stylized/real face pairs.
 
-    RECIPE is the name of a recipe (`ifrp-bench list`) or a TOML file. A run that was stopped goes on where it
-    was; workers and batch size change its speed, not one byte of the result.
+    RECIPE is the name of a recipe (`ifrp-bench list`) or a TOML file. A run that was stopped is resumed;
+    workers and batch size change its speed, not one byte of the result.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ class Commands(click.Group):
             mend = "what is whole is kept: mend it and run the same command again"
             raise click.ClickException(f"{where}{error.strerror}; {mend}") from None
         except KeyboardInterrupt:
-            click.echo("Interrupted; run the same command again to go on.", err=True)
+            click.echo("Interrupted; run the same command again to resume.", err=True)
             ctx.exit(130)
 
 

@@ -276,7 +276,7 @@ def paper(
     quiet: bool,
 ) -> None:
     """The whole comparison in one command: train every method that lacks a finished run, evaluate all under
-    the three conditions, write tables and the report. Stopped anywhere, the same command goes on.
+    the three conditions, write tables and the report. Stopped anywhere, the same command resumes.
 
     \b
     Examples:

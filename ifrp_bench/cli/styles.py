@@ -95,8 +95,8 @@ def styles_train(
     device: str,
     quiet: bool,
 ) -> None:
-    """Train the network of STYLE (one of the eight, or a new name) and write its card. Stopped, it goes on
-    where it was.
+    """Train the network of STYLE (one of the eight, or a new name) and write its card. Stopped, it is
+    resumed by the same command.
 
     \b
     Example:
@@ -218,7 +218,7 @@ def styles_apply(
 )
 def styles_import(weights: Path, name: str, out: Path) -> None:
     """Take over a style network of PyTorch's examples (fast_neural_style, a .pth or .model file) as a style
-    folder, for --styles. It gives the same pictures; nothing in the file is run.
+    folder, for --styles. It makes the same pictures; nothing in the file is run.
 
     \b
     Example:

@@ -78,8 +78,8 @@ def train(
     """Train a method on a data set.
 
     The run's folder holds the settings, the log, pictures and checkpoints. Stopped or killed, the same
-    command goes on where it was and ends with the same weights. Several processes: `torchrun --nproc-per-node
-    2 -m ifrp_bench train ...` or `accelerate launch`.
+    command resumes and ends with the same weights. Several processes: `torchrun --nproc-per-node 2 -m
+    ifrp_bench train ...` or `accelerate launch`.
 
     \b
     Examples:
@@ -96,8 +96,8 @@ def train(
             raise InputError("--resume: name the run's folder with --out")
         refuse_given(
             "method", "preset", "settings", "minutes", "seed",
-            because=f"--resume goes on as {out} was begun; for another training leave --resume out and choose"
-            " another --out",
+            because=f"--resume continues {out} as it was begun; for another training leave --resume out and"
+            " choose another --out",
         )
         there = open_run(out)
         data = data or Path("data") / there.info["data"]

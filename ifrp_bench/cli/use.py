@@ -88,8 +88,8 @@ def destylize(
     Without RUN, with the weights that come with ifrp-bench; RUN is a training's folder, or the name of
     shipped weights (`ifrp-bench list`); RUN+ takes the mean of what it makes of each face and of its mirror
     image: nearer to the person, a little smoother, in up to twice the time. A folder is searched whole, and
-    its structure kept. Each face gives NAME.png in CelebA's proportions, and a line of recovered.csv; a
-    number is added where a picture that was named would be written over. Run again, it goes on with what is
+    its structure kept. Each face becomes NAME.png in CelebA's proportions, and a line of recovered.csv;
+    a number is added where a picture that was named would be written over. Run again, it does what is
     missing.
 
     \b

@@ -60,7 +60,7 @@ def _in_style_of(picture: np.ndarray, path: Path, device: str) -> np.ndarray:
 
 def import_style(weights: Path, name: str, out: Path) -> Style:
     """A network of PyTorch's examples (``fast_neural_style``, a ``.pth`` or ``.model`` file) as a style
-    folder ``out/name``; it gives the same pictures up to rounding.
+    folder ``out/name``; it makes the same pictures up to rounding.
 
     Nothing in the file is run. Raises InputError for a name that is taken, and for a file that is something
     else.
@@ -98,7 +98,7 @@ def import_style(weights: Path, name: str, out: Path) -> Style:
 def translated(theirs: Mapping[str, "Tensor"], where: Path) -> "dict[str, Tensor]":
     """Weights of the public network as those of ``nets/transformer.py``.
 
-    Theirs takes and gives 0 to 255, ours takes -1 to 1 and gives picture values around mid-grey: the first
+    Theirs takes and returns 0 to 255, ours takes -1 to 1, returns picture values around mid-grey: the first
     and the last convolution take up the difference. Raises InputError for weights of another network.
     """
     from ifrp_bench.nets.transformer import OUTPUT_GAIN, Transformer

@@ -316,7 +316,7 @@ def open_dataset(root: Path, *, complete: bool = True) -> Dataset:
         info["shards"] |= journalled(root)
     if complete and not info["complete"]:
         done = f"{len(info['shards'])} of {info['counts']['shards']} shards"
-        raise ShardError(f"{root}: the synthesis was not finished ({done}); run synth again to go on")
+        raise ShardError(f"{root}: the synthesis was not finished ({done}); run synth again to resume it")
     return Dataset(root, info)
 
 

@@ -38,7 +38,7 @@ class PairMaker:
 
     def prepare(self, shard: PlannedShard) -> tuple[np.ndarray, list[np.ndarray]]:
         """The CPU's part, all of it: frames uint8 (m, 218, 178, 3) and
-        what ``windows`` gives, for a GPU to find ready.
+        what ``windows`` returns, for a GPU to find ready.
         """
         frames = self.source.read_many(shard.faces, self.map_faces)
         return frames, list(self.windows(shard, frames))

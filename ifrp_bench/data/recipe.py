@@ -68,7 +68,7 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``dataset.json``; tuples become lists.
 
-        A key that came later is left out where it is at its default, so that data sets begun before go on.
+        A key that came later is left out where it is at its default, so that data sets begun before resume.
         """
         late = {"test_list": "", "search": SEARCHES[0]}
         values = {key: value for key, value in asdict(self).items() if value != late.get(key)}

@@ -302,7 +302,7 @@ def _check_space(out: Path, todo: list[PlannedShard]) -> None:
 def _begin(
     out: Path, plan: Plan, source: Faces, styles: list[Style], faces: Path | None, device: str, *, first: bool
 ) -> dict[str, Any]:
-    """A new ``dataset.json``, or the one of a run to go on with, which takes over what journals say; only the
+    """A new ``dataset.json``, or that of a run to resume, which takes over what journals say; only the
     ``first`` process writes it.
 
     Raises InputError if that was of another recipe, faces or styles.
@@ -348,7 +348,7 @@ def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _as_begun(recipe: Recipe, out: Path, device: str) -> Recipe:
-    """The recipe with what is begun in ``out`` gone on with: its precision in place of ``auto``, or else the
+    """The recipe with what is begun in ``out`` resumed: its precision in place of ``auto``, or else the
     one that is fast here, and its search; data sets begun before folders were searched as needed say nothing
     of it.
     """

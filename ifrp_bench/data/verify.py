@@ -61,7 +61,7 @@ def verify(
     dataset = open_dataset(root, complete=False)
     report = Report()
     if not dataset.info["complete"]:
-        report.problems.append(f"{root}: the synthesis was not finished; run synth again to go on")
+        report.problems.append(f"{root}: the synthesis was not finished; run synth again to resume it")
     try:
         recipe = recipe_from(dataset.info["recipe"], where=f"{root / 'dataset.json'}: recipe")
     except (InputError, TypeError) as error:

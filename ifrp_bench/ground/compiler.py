@@ -75,7 +75,7 @@ class Graphed:
     """A module whose passes, forward and backward, are recorded for each kind of arguments and replayed as
     CUDA graphs: a network of many small kernels waits for the CPU that starts them.
 
-    A kind is everything but the tensors' values. What a replay gives lies where the one before lay, so a
+    A kind is everything but the tensors' values. What a replay returns lies where the one before lay, so a
     second call of one kind is made plainly as long as gradients of the first may still be asked for.
     """
 

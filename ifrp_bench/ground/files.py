@@ -68,7 +68,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def hold(file: IO[Any]) -> bool:
     """Lock an open file for this process, for as long as it is open; whether that could be had.
 
-    On a file system without locks (some network mounts) nothing can be held: that is said, and work goes on.
+    On a file system without locks (some network mounts) nothing can be held: that is said and work continues.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

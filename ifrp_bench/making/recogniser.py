@@ -2,7 +2,7 @@
 
     python -m ifrp_bench.making.recogniser --people 1200 --pictures 5 --minutes 12
 
-Renders once into ``--cache`` and goes on where it was stopped; trains with a large-margin cosine softmax
+Renders once into ``--cache`` and resumes where it was stopped; trains with a large-margin cosine softmax
 (Wang et al. 2018) on faces that are moved, blurred and re-coloured, never stylized: what stylization costs is
 what it is to measure. It writes ``ifrp_bench/nets/faces/`` (``net.safetensors`` in float16 and ``card.toml``)
 with the ROC-AUC on two hundred people who are never trained on, of their faces, and of their stylized faces

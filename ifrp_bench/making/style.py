@@ -2,7 +2,7 @@
 faces.
 
 Those are the very pictures that the data set is made of. It writes a style folder that ``data/styles.py``
-reads; an interrupted training goes on where its last checkpoint stands.
+reads; an interrupted training resumes at its last checkpoint.
 """
 
 import time
@@ -159,7 +159,7 @@ def train_style(
 
     ``init`` is a trained style to start from: five of the eight took 160 to 410 updates from their version 1,
     of which candy had taken 1,200 from nothing and the others 700 from candy. The folder's ``training/``
-    holds the checkpoint and the log (JSON lines); with the same arguments a second call goes on from there.
+    holds the checkpoint and the log (JSON lines); with the same arguments a second call resumes from there.
     Raises InputError for a picture that the card does not name, too few faces, or a checkpoint of other
     settings.
     """

@@ -97,7 +97,7 @@ def ship(
     """
     dataset = open_dataset(data)
     if not run.finished():
-        raise InputError(f"{run.root}: the training is not at its end; go on with it first")
+        raise InputError(f"{run.root}: the training is not finished; resume it first")
     if run.summary()["best_db"] is None:
         raise InputError(f"{run.root}: its log is gone, and with it what the card would say")
     if run.info["data_sha256"] != dataset.sha256:

@@ -1,4 +1,4 @@
-"""The stylized face itself: what a method that has learned nothing gives. A difficulty row of every table.
+"""The stylized face itself: what a method that has learned nothing returns. A difficulty row of every table.
 
 Under the condition ``raw`` it says how hard the data set is, under ``oracle`` how much of a face the styles
 leave.

@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         # one convolution at the features' own size
         layers: list[nn.Module] = [Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
 
-        # doublings but for the last, which gives the colours
+        # doublings but for the last, which makes the colours
         for _ in range(doublings - 1):
             layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU()]
             width //= 2

@@ -1,4 +1,4 @@
-"""The RF of the nearest training SF: what remembering the training set gives. A difficulty row of every
+"""The RF of the nearest training SF: what remembering the training set comes to. A difficulty row of every
 table.
 
 Nearest is by mean squared difference of the stylized faces at 16x16, which forgives small misalignments

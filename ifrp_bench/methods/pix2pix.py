@@ -64,7 +64,7 @@ class UNet(nn.Module):
         self.apply(partial(normal_weights, spread=0.02))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        # down to one place; what each layer gives is kept for the way up
+        # down to one place; what each layer returns is kept for the way up
         skips = [self.down[0](pictures)]
         for number, conv in enumerate(self.down[1:]):
             x = conv(F.leaky_relu(skips[-1], SLOPE))

@@ -75,8 +75,8 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What a retrieval metric gives: ``columns`` of a value per recovered face, or ``pairs``, a row per face
-    and ordered pair of styles (a pandas frame); ``facts`` for ``results.json``.
+    """What a retrieval metric returns: ``columns`` of a value per recovered face, or ``pairs``, a row per
+    face and ordered pair of styles (a pandas frame); ``facts`` for ``results.json``.
     """
 
     columns: Columns = field(default_factory=dict)

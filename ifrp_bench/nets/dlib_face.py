@@ -1,5 +1,5 @@
 """dlib's face recognition network (King 2017): ResNet-29 with half of the filters, trained on three million
-faces. What it takes, and what it gives for a picture, stands in its card, ``dlib/card.toml``.
+faces. What it takes and returns for a picture stands in its card, ``dlib/card.toml``.
 
 Its weights lie in the package ``face_recognition_models``, in dlib's own file format; they are read here and
 run by torch, one face a thread, since dlib takes ten times as long for a face. A test holds that both give
@@ -30,7 +30,7 @@ HALVED = (3, 7, 10, 13)   # blocks that halve the map
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut without parameters.
 
-    Where the sizes differ dlib adds as if the smaller map went on with zeros, in channels and in places.
+    Where the sizes differ dlib adds as if the smaller map continued with zeros, in channels and in places.
     """
 
     def __init__(self, inputs: int, outputs: int, halves: bool) -> None:

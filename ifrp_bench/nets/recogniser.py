@@ -2,7 +2,7 @@
 and gallery get the same fixed crop of the canonical frame, never a detector; no recogniser here is part of a
 training loss unless the user made it one, and then the tables say so.
 
-On a CPU faces are embedded one at a time, each on one thread: what a face gives depends on neither its
+On a CPU faces are embedded one at a time, each on one thread: a face's embedding depends on neither its
 neighbours nor the number of cores.
 """
 
@@ -58,7 +58,7 @@ def probe_face() -> np.ndarray:
 
 
 def check_recogniser(recogniser: Recogniser, expected: list[float]) -> None:
-    """Whether a recogniser gives what it gave when its card was written.
+    """Whether a recogniser returns what it did when its card was written.
 
     Raises InputError where a library's release or a file changed it.
     """
@@ -259,7 +259,7 @@ def _open_builtin(device: str) -> Recogniser:
 def _open_facenet(device: str) -> Recogniser:
     from ifrp_bench.nets.facenet import FaceNet
 
-    net = FaceNet()   # its weights' sha256 is checked; what it gives is written into results.json
+    net = FaceNet()   # its weights' sha256 is checked; what it returns is written into results.json
     return TorchRecogniser("facenet", net, net.sha256, device)
 
 

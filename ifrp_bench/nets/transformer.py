@@ -34,7 +34,7 @@ def edges_repeated(x: Tensor) -> Tensor:
     """Replication padding of (N, C, H, W) by one pixel.
 
     Compiled for a CPU it is made of slices: torch 2.14 tells its compiler other strides of the padding's
-    gradient than the CPU then gives, and the first step ends there.
+    gradient than the CPU then returns, and the first step ends there.
     """
     if x.is_cuda or not torch.compiler.is_compiling():
         return F.pad(x, (1,) * 4, mode="replicate")
@@ -165,7 +165,7 @@ class Transformer(nn.Module):
 
     While training the output may leave [0, 1]; whoever shows it clamps it. The release ends in 150 * tanh
     around the mean colour; the end is linear here (inferred: no gradient vanishes at a saturated end).
-    ``width`` is the first layer's: 16 gives 0.42 M parameters, 32 gives 1.68 M.
+    ``width`` is the first layer's: 16 has 0.42 M parameters, 32 has 1.68 M.
     """
 
     def __init__(self, width: int = 16) -> None:

@@ -51,7 +51,7 @@ class UpsampledConv(RewrittenConv):
 
     def blocks(self, x: Tensor) -> Tensor:
         """The output of a 5x5 with the four pixels of a 2x2 block as channels,
-        (N, 4 * D, H, W): ``interleave`` gives the picture.
+        (N, 4 * D, H, W): ``interleave`` makes the picture of it.
         """
         assert self.kernel_size[0] == 5
         return convolve(x, *self.kernels(), padding=1)

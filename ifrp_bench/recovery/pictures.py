@@ -1,6 +1,6 @@
 """Picture files and folders of any origin through a method, into a folder of recovered faces.
 
-Every picture gives its faces, ``recovered.csv`` says how each was found; a picture that is done already,
+Every picture's faces are written, ``recovered.csv`` says how each was found; a picture that is done already,
 with the same weights and wishes, is not done again. Pictures are worked on side by side, one thread a core.
 """
 

@@ -5,7 +5,7 @@ It writes ``scores.csv`` (a row per face and entry), ``consistency.csv`` (FCR: a
 ordered pair of styles), ``sets.csv`` (FID and KID, where asked for) and ``results.json`` (what was evaluated
 with what). Every row carries the data set's hash, the recogniser and the protocol. What takes time, scores of
 pictures and embeddings, is kept shard by shard: several processes share the shards, and a run that was
-stopped goes on where it was.
+stopped is resumed.
 """
 
 import hashlib
@@ -195,7 +195,7 @@ def _listed(recognisers: Recogniser | Sequence[Recogniser] | None) -> list[Recog
 
 
 def _about(recogniser: Recogniser) -> dict[str, Any]:
-    """Its file, and the beginning of what it gives for the picture
+    """Its file, and the beginning of what it returns for the picture
     of the self-test, for a reader with doubts.
     """
     test = recogniser.embed(probe_face())[0][:8]
@@ -375,7 +375,7 @@ class _Scoring:
             if set(columns) != self.columns[metric]:
                 declared = ", ".join(sorted(self.columns[metric]))
                 raise InputError(
-                    f"metric {metric}: it gives {', '.join(sorted(columns))}, its declaration says {declared}"
+                    f"metric {metric} returns {', '.join(sorted(columns))}, its declaration says {declared}"
                 )
             return columns
 
@@ -398,7 +398,7 @@ class _Scoring:
         kept = _kept(self.kept, key, lambda: {"embedding": _embed_distinct(recogniser, faces)})
         embedded = kept["embedding"]
         if not np.isfinite(embedded).all():
-            raise InputError(f"the recogniser {recogniser.name} gives values that are not finite")
+            raise InputError(f"the recogniser {recogniser.name} returns values that are not finite")
         return embedded
 
 
@@ -422,7 +422,7 @@ def _beside(first: pd.DataFrame | None, further: pd.DataFrame, suffix: str) -> p
 
 
 def _is_own(metric: str) -> bool:
-    """Whether a metric is a file of the user's own: what it gives is not kept, since it may change."""
+    """Whether a metric is a file of the user's own: what it returns is not kept, since it may change."""
     return metric.endswith(".py")
 
 

@@ -23,7 +23,7 @@ def titles(table: pd.DataFrame) -> dict[str, str]:
 
 
 def chances(table: pd.DataFrame) -> dict[str, str]:
-    """What guessing gives in each column in which that is a number; empty where there is none."""
+    """What guessing comes to in each column in which that is a number; empty where there is none."""
     rows = table.dropna(subset="chance").drop_duplicates("column")
     return {row["column"]: f"{row['chance']:.{int(row['digits'])}f}" for _, row in rows.iterrows()}
 

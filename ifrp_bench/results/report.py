@@ -550,7 +550,7 @@ def _colours(count: int) -> list[str]:
 
 
 def _svg(figure: Any) -> str:
-    """The figure's SVG element alone; the same figure gives the same text."""
+    """The figure's SVG element alone; the same figure, the same text."""
     from matplotlib import pyplot as plt
 
     text = io.StringIO()

@@ -28,7 +28,7 @@ from ifrp_bench.results.statistics import GROUPS, Indexed, TableColumn, everythi
 ONE_OF = ("data_sha256", "recogniser", "protocol", "split")   # a table has one of each
 PAPER_TABLES = ("table1", "table2", "table3")   # of headline conditions, with columns of sketches
 
-Tables = dict[str, pd.DataFrame]   # by name, as ``summarize`` gives them
+Tables = dict[str, pd.DataFrame]   # by name, as ``summarize`` returns them
 
 
 @cache

@@ -1,6 +1,6 @@
 """Where real faces come from: one module each, which ends with its declaration ``SOURCE``.
 
-A source, opened with a ``Request``, gives ``Faces``: a list in a fixed order, and one face at a time in
+A source, opened with a ``Request``, returns ``Faces``: a list in a fixed order, and one face at a time in
 CelebA's frame. What the splits are is ``data/plan.py``'s business. A recipe's ``source`` names a module here,
 or a file of the user's own that ends in ``.py`` and with a ``SOURCE`` too.
 """

@@ -2,8 +2,8 @@
 misalignment, and the style networks see it again.
 
 A network that has seen a face under one misalignment a style learns that picture; made anew, it never sees
-one twice. What a round's pairs are is a function of seed and round alone, so a run that is resumed goes on
-with the same ones.
+one twice. What a round's pairs are is a function of seed and round alone, so a resumed run has
+the same ones.
 """
 
 import math

@@ -141,7 +141,7 @@ def test_a_folder_is_searched_no_further_than_its_pairs_want(photographs: Path, 
     assert "search" in json.loads((out / "dataset.json").read_text())["recipe"]
     assert "good" in run("verify", out, "--sample", 4, "--quiet")
 
-    # over processes, with everything known before, and gone on with: the same bytes
+    # over processes, with everything known before, and resumed: the same bytes
     known = tmp_path / "known.csv"
     run("synth", "photos", "--faces", photographs, "--landmarks", known, "--dry-run", "--quiet")
     assert len(lines(known)) == 12

@@ -1,4 +1,4 @@
-"""Pictures and folders as people have them: structure kept, gone on with, every face, put back, in a pipe."""
+"""Pictures and folders as people have them: structure kept, resumed, every face, put back, in a pipe."""
 
 import csv
 import io

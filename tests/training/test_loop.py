@@ -155,7 +155,7 @@ def test_a_launchers_number_that_is_none_is_one_line(tiny, tmp_path, monkeypatch
 def test_what_a_resumed_run_would_ignore_is_refused(finished, tiny):
     for words in (("--preset", "smoke"), ("--seed", 5), ("--method", "srn"), sets(steps=9)):
         said = run("train", "--resume", "--data", tiny, "--out", finished[0], *words, exit_code=2)
-        assert f"{words[0]} would be ignored: --resume goes on as" in " ".join(said.split())
+        assert f"{words[0]} would be ignored: --resume continues" in " ".join(said.split())
 
 
 OWN = '''

@@ -68,7 +68,7 @@ class BlockConv(RewrittenConv):
 
 
 class FastSRN(SRN):
-    """The network that is trained and used; ``SRN`` with its weights gives the same faces."""
+    """The network that is trained and used; ``SRN`` with its weights returns the same faces."""
 
     encode = FastEncode
     decode = FastDecode

@@ -227,7 +227,7 @@ def _noise(x: Tensor, y: Tensor, z: Tensor, seed: Tensor) -> Tensor:
 
 def _grain(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Value noise in [-1, 1] of cells of size 1: an integer hash at
-    the corners, so every device gives the same.
+    the corners, so every device has the same.
     """
     cell = [value.floor() for value in (x, y, z)]
     fx, fy, fz = (value - low for value, low in zip((x, y, z), cell))
