@@ -27,6 +27,8 @@ COSTS = {   # of the plot: the entry's key, and what it is called
     "seen": "pairs seen in training",
 }
 FIRST_COLUMNS = ("psnr", "ssim", "rank1", "frr", "cosine", "vr", "fcr")
+# what rows are in the order of, the first that there is: on seen styles, since entries may have seen all
+RANKED_BY = ("rank1 seen", "frr seen", "psnr seen")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def _test_set(entries: list[EntryFile], page_folder: Path) -> dict[str, Any]:
     for entry in entries:
         for condition, found in entry.facts["conditions"].items():
             rows.append(_row(entry, condition, found["scores"], columns, page_folder))
+    ranked_by = next((column for column in RANKED_BY if column in columns), columns[0])
+    rows.sort(key=lambda row: -row["plot"]["scores"].get(ranked_by, -float("inf")))
     about = entries[0].facts["test_set"]
     return {
         "name": about["name"],
@@ -96,6 +100,7 @@ def _test_set(entries: list[EntryFile], page_folder: Path) -> dict[str, Any]:
         "metrics": entries[0].facts["protocol"]["metrics"],
         "judges": sorted({judge["name"] for entry in entries for judge in entry.facts["judges"]}),
         "columns": columns,
+        "ranked_by": ranked_by,
         "rows": rows,
         "conditions": sorted({row["condition"] for row in rows}),
         "protocols": sorted({row["styles"] for row in rows}),

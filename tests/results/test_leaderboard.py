@@ -5,6 +5,7 @@ ranks only what belongs together.
 import gzip
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -222,6 +223,8 @@ def test_in_a_browser_entries_are_sorted_filtered_and_plotted(board, browser):
         return [head.text.split("\n")[0] for head in seen]
 
     assert sorted(shown()) == ['Ours "$x$ & co', 'Ours "$x$ & co', "copy", "copy"]
+    head = browser.find_element(By.CSS_SELECTOR, ".ranking [aria-sort]")
+    assert head.text.startswith("rank1 seen") and head.get_attribute("aria-sort") == "descending"
     buttons = browser.find_elements(By.CSS_SELECTOR, ".ranking thead button")
     buttons[2].click()
     cells = browser.find_elements(By.CSS_SELECTOR, ".ranking tbody tr td:nth-child(3)")
@@ -234,8 +237,30 @@ def test_in_a_browser_entries_are_sorted_filtered_and_plotted(board, browser):
     Select(browser.find_element(By.CSS_SELECTOR, ".cost")).select_by_value("parameters")
     assert len(browser.find_elements(By.CSS_SELECTOR, "figure circle")) == 1
     assert not browser.get_log("browser")
+
+
+def test_names_in_the_plot_do_not_lie_upon_one_another(browser):
+    """On the page of the repository, whose best entries have nearly the same scores."""
+    from selenium.webdriver.common.by import By
+
+    browser.get((Path(__file__).parents[2] / "leaderboard" / "index.html").as_uri())
+    assert len(browser.find_elements(By.CSS_SELECTOR, "figure circle")) >= 15
+    names = browser.find_elements(By.CSS_SELECTOR, "figure text.name")
+    boxes = [name.rect for name in names]
+    assert len(boxes) >= 8
+    for one, other in combinations(boxes, 2):
+        apart = abs(one["x"] - other["x"]) >= min(one["width"], other["width"]) / 2
+        assert apart or abs(one["y"] - other["y"]) >= 9, (one, other)
+
+
+def test_a_phone_shows_the_table_beside_its_names(board, browser):
+    from selenium.webdriver.common.by import By
+
+    run("leaderboard", "build", board)
     browser.set_window_size(420, 800)
     browser.get((board / "index.html").as_uri())
+    name = browser.find_element(By.CSS_SELECTOR, ".ranking tbody th")
+    assert 120 <= name.rect["width"] <= 160
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
