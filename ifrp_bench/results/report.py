@@ -365,7 +365,9 @@ def _heat_maps(folder: Path, table: pd.DataFrame | None) -> list[dict[str, Any]]
         column.label for metric in declared_in(folder).values() for column in metric.columns if column.label
     ]
     for score in dict.fromkeys(labels):
-        part = table[table["column"].str.startswith(f"{score} ")]
+        named = table["column"].str.removeprefix(f"{score} ")
+        # a further recogniser's, "rank1 (dlib) candy", are a map of their own
+        part = table[(named != table["column"]) & ~named.str.startswith("(")]
         if part.empty:
             continue
         columns, rows = cells(part)

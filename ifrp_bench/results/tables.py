@@ -74,7 +74,7 @@ class _Metrics:
         return self._labelled(pairs=True, table=table, everywhere=everywhere)
 
     def _labelled(self, *, pairs: bool, table: str, everywhere: bool) -> list[Column]:
-        found = []
+        own, also = [], []   # a table's own columns come first
         for metric in self.metrics.values():
             if metric.pairs != pairs or metric.kind == "set":
                 continue
@@ -82,10 +82,10 @@ class _Metrics:
                 if not column.label:
                     continue
                 if metric.everywhere if everywhere else metric.table == table:
-                    found.append(column)
+                    own.append(column)
                 elif table in column.also and not everywhere:
-                    found.append(replace(column, ours=True))
-        return found
+                    also.append(replace(column, ours=True))
+        return own + also
 
     def of_sets(self) -> list[Column]:
         """Those of ``sets.csv``."""

@@ -157,7 +157,12 @@ def test_each_of_two_recognisers_has_columns_of_its_own(tiny, tmp_path):
     first, second = both["hit_top1"], both["hit_top1@lower"]
     assert np.isclose(agreed["only_first"], 100 * (first & ~second).mean(), rtol=1e-5)
     assert np.isclose(agreed[["both", "only_first", "only_second", "neither"]].sum(), 100, rtol=1e-5)
-    assert "Where the recognisers disagree" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Where the recognisers disagree" in page
+    maps = page.split('<section id="heat">')[1].split("</section>")[0]
+    assert "RANK1 (LOWER)" in maps and "(lower) " not in maps   # each its own map, of styles alone
+    table = pd.read_csv(out / "tables" / "table3.csv")["column"]
+    assert table[0] == "vr seen" and table.str.startswith("rank1").any()   # its own score before others
     with pytest.raises(InputError, match="2 recognisers are called upper"):
         scores(upper, upper)
 
