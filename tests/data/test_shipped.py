@@ -176,7 +176,7 @@ def test_only_finished_runs_are_shipped(folder, tiny, tmp_path):
     facts = json.loads((tmp_path / "run" / "last.json").read_text())
     facts["state"]["steps"] = 9
     (tmp_path / "run" / "last.json").write_text(json.dumps(facts))
-    with pytest.raises(InputError, match="not at its end"):
+    with pytest.raises(InputError, match="not finished"):
         ship(open_run(tmp_path / "run"), tiny, "x", title="", limits="", out=tmp_path)
 
 
