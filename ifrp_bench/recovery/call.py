@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image
 
 from ifrp_bench.data.shipped import DEFAULT, find_run
-from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import PictureError, decode_picture, pixels_of, read_picture
 from ifrp_bench.ground.precision import exact_float32
 from ifrp_bench.methods import Usable
-from ifrp_bench.recovery.faces import CROPS, frame_faces, shown
+from ifrp_bench.recovery.faces import frame_faces, shown
 from ifrp_bench.recovery.trained import load_trained, recover
 
 Picture = str | Path | bytes | io.IOBase | np.ndarray | Image.Image
@@ -29,8 +28,6 @@ def destylize(
     name of shipped weights, which are read once; ``crop`` as on the command line. Of several faces the most
     central one is recovered. Raises InputError (PictureError for the picture) in one line.
     """
-    if crop not in CROPS:
-        raise InputError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
     framed = frame_faces(_pixels(picture), crop)[0]
     face = recover(_method(Path(run), device), framed.stylized[None], device=device)[0]
     return shown(face)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.images import PictureError
 from ifrp_bench.ground.warp import (
     FACE_PX, TEMPLATE_PX, WINDOW_PX, centre_window, framed_window, resample, similarity, window_to_frame,
@@ -46,8 +47,10 @@ def frame_faces(picture: np.ndarray, crop: str = "auto", *, every: bool = False)
 
     ``auto`` is ``face`` where MTCNN finds one, at once or by further looks, and ``centre`` otherwise;
     ``none`` takes the whole picture, for SFs that are framed already. Raises PictureError where ``face``
-    finds none.
+    finds none, InputError for a ``crop`` that there is not.
     """
+    if crop not in CROPS:
+        raise InputError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
     if crop == "none":
         whole = cv2.resize(picture, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA)
         return [Framed(whole, "the whole picture")]
