@@ -3,8 +3,9 @@ the device.
 
 Augmentation is chosen by the loop: mirrored pairs; random colour maps of the stylized face, an option of this
 project without which a network reads an unseen style's palette as the face's colours; stylizations of less
-than full strength, for portraits that are closer to a photograph than any style network's; and distortions
-(``distortions.py``), for styles that nobody trained on.
+than full strength, for portraits that are closer to a photograph than any style network's; distortions
+(``distortions.py``), for styles that nobody trained on; and pairs put together from two (``cutmix.py``), for
+few faces.
 """
 
 import math
@@ -20,6 +21,7 @@ from ifrp_bench.ground.draws import generator
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs
 from ifrp_bench.nets.stn import inverse, transform
+from ifrp_bench.training import cutmix
 from ifrp_bench.training.distortions import DRAWS, distorted
 
 
@@ -54,6 +56,7 @@ class Batches:
     world: int = 1
     strengths: float = 0.0
     distort: float = 0.0
+    cutmix: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,7 +67,7 @@ class Batches:
         """The batch of a step."""
         # everything that is drawn is a function of seed and step, drawn for the whole batch and then shared
         # by the processes
-        pairs = self._pairs(self.rows(step))
+        pairs = self._put_together(step) if self.cutmix else self._pairs(self.rows(step))
         draws = generator(self.seed, "augmentation", step)
         stylized, real, warp = pairs.stylized, pairs.real, pairs.warp
 
@@ -92,15 +95,33 @@ class Batches:
             stylized = distorted(stylized, self.distort, on_device(self._mine(drawn), stylized.device))
         return Pairs(stylized, real, warp)
 
+    def _put_together(self, step: int) -> Pairs:
+        """The pairs of a step, a part of them continued by another one of the batch in the same style."""
+        rows = self._rows(step)
+        draws = generator(self.seed, "cutmix", step)
+        others = rows[cutmix.partners(self._styles(rows), draws)]
+        drawn = draws.random((self._size, cutmix.DRAWS), dtype=np.float32)
+        pairs, continued = self._pairs(self._mine(rows)), self._pairs(self._mine(others))
+        return cutmix.put_together(
+            pairs, continued, self.cutmix, on_device(self._mine(drawn), pairs.real.device)
+        )
+
     def _pairs(self, rows: np.ndarray) -> Pairs:
         return self.split.pairs(on_device(rows, self.split.stylized.device))
 
+    def _styles(self, rows: np.ndarray) -> np.ndarray:
+        """Of the SFs of ``_pairs``."""
+        return self.split.style[rows]
+
     def rows(self, step: int) -> np.ndarray:
         """The rows of this process's part of a step's batch."""
+        return self._mine(self._rows(step))
+
+    def _rows(self, step: int) -> np.ndarray:
         # an epoch is a permutation; what is left of it after whole batches is not used
         epoch, number = divmod(step, self.steps_per_epoch)
         order = _order(self.seed, epoch, len(self.split))
-        return self._mine(order[number * self._size:(number + 1) * self._size])
+        return order[number * self._size:(number + 1) * self._size]
 
     @property
     def _size(self) -> int:
@@ -131,12 +152,17 @@ class Unpaired(Batches):
 
     def _pairs(self, rows: np.ndarray) -> Pairs:
         """Row numbers of the whole split, folded into each half."""
-        stylized, real = (
-            on_device(half[rows % len(half)], self.split.stylized.device) for half in self.halves
-        )
+        stylized, real = (on_device(_folded(rows, half), self.split.stylized.device) for half in self.halves)
         # a pair of two people: what is known of the misalignment is that of the SF
         of_stylized, of_real = self.split.pairs(stylized), self.split.pairs(real)
         return Pairs(of_stylized.stylized, of_real.real, of_stylized.warp)
+
+    def _styles(self, rows: np.ndarray) -> np.ndarray:
+        return self.split.style[_folded(rows, self.halves[0])]
+
+
+def _folded(rows: np.ndarray, half: np.ndarray) -> np.ndarray:
+    return half[rows % len(half)]   # type: ignore[no-any-return]
 
 
 def draw_colour_maps(count: int, share: float, draws: np.random.Generator) -> np.ndarray:

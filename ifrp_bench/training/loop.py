@@ -156,6 +156,7 @@ def _batches(job: Job, split: Split, processes: Processes) -> Batches:
         colour_maps=loop.colour_maps,
         strengths=loop.strengths,
         distort=loop.distort,
+        cutmix=loop.cutmix,
         rank=processes.rank,
         world=processes.world,
     )

@@ -23,12 +23,14 @@ class Loop:
     epochs: NotNegative = 0.0
     steps: Size = 0
     batch_size: Count = 64   # [P]
-    mirror: bool = False   # pairs mirrored at random; an option of this project, as the next three
+    mirror: bool = False   # pairs mirrored at random; an option of this project, as the next four are
     colour_maps: Share = 0.0   # share of stylized faces whose colours are mapped at random
     strengths: Share = 0.0   # share that are mixed with their photograph, by random amounts; ours too
     # share whose structure is made stronger or weaker, and share whose tones are changed; ours, for styles
     # that nobody trained on
     distort: Share = 0.0
+    # share that is put together from two pairs of one style; ours, for trainings that see few faces often
+    cutmix: Share = 0.0
     # epochs after which every SF is made anew, misaligned otherwise; 0: never; an option of this project
     redraw: NotNegative = 0.0
     # the styles it is made in, with commas; one that is named twice twice as often; empty: each in its own

@@ -9,8 +9,11 @@ from torch.nn import functional as F
 
 from ifrp_bench.data.format import ShardError, open_dataset
 from ifrp_bench.data.split import load_split
-from ifrp_bench.nets.stn import transform
-from ifrp_bench.training.batches import Batches, draw_colour_maps, hue_and_saturation
+from ifrp_bench.methods import Pairs
+from ifrp_bench.nets.stn import IDENTITY, frame_maps, inverse, transform
+from ifrp_bench.training import cutmix
+from ifrp_bench.training.batches import Batches, Unpaired, draw_colour_maps, hue_and_saturation
+from ifrp_bench.training.cutmix import DRAWS as CUTMIX_DRAWS, partners, put_together
 from ifrp_bench.training.distortions import COMMON_GAMMA, GAINS, WAVE, with_gains, with_tones
 
 
@@ -163,3 +166,62 @@ def test_a_changed_shard_is_refused(tiny, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ShardError, match="sha256 differs"):
         load_split(open_dataset(tmp_path / "data"), "train", "cpu")
+
+
+def test_the_other_one_is_of_the_same_style(split):
+    styles = np.array(["candy", "udnie", "candy", "mosaic", "udnie", "candy"])
+    other = partners(styles, np.random.default_rng(0))
+    assert list(styles[other]) == list(styles) and sorted(other) == list(range(6))
+    assert [int(at) for at in np.flatnonzero(other == np.arange(6))] == [3]   # mosaic has no other
+
+
+def test_both_faces_of_a_pair_are_continued_beyond_the_same_line():
+    """Smooth faces, "stylized" by moving them alone: brought upright, the SF put together is the RF put
+    together, whichever way the two of them lay.
+    """
+    draws = torch.Generator().manual_seed(3)
+    faces = F.interpolate(torch.rand(16, 3, 6, 6, generator=draws), (128, 128), mode="bicubic").clamp(0, 1)
+    moves = torch.rand(16, 4, generator=draws) * torch.tensor([0.6, 0.2, 0.1, 0.1])
+    warp = frame_maps(torch.tensor(IDENTITY) + moves - moves.mean(0))
+    one, other = (
+        Pairs(transform(part, inverse(maps)), part, maps) for part, maps in zip(faces.split(8), warp.split(8))
+    )
+    made = put_together(one, other, 1.0, torch.rand(8, CUTMIX_DRAWS, generator=draws))
+    assert torch.equal(made.warp, one.warp)
+
+    # in the middle, which lies inside of all of them
+    middle = (slice(None), slice(None), slice(40, 88), slice(40, 88))
+    upright = transform(made.stylized, made.warp)
+    assert float((upright - made.real)[middle].abs().max()) < 0.02
+    for face in (one.real, other.real):
+        assert float((made.real - face)[middle].abs().max()) > 0.2
+
+    # of the one face here, of the other there, and somewhere in between
+    kept = (made.real - other.real) / (one.real - other.real)
+    kept = kept[(one.real - other.real).abs() > 0.2]
+    assert -1e-3 < float(kept.min()) < 0.01 and 0.99 < float(kept.max()) < 1.001
+
+
+def test_a_given_share_is_put_together_and_processes_share_it(split):
+    plain, made = (Batches(split, 18, 0, mirror=True, cutmix=share).at(0) for share in (0.0, 0.5))
+    changed = (plain.real != made.real).flatten(1).any(1)
+    assert 3 < int(changed.sum()) < 15
+    assert torch.equal(changed, (plain.stylized - made.stylized).abs().amax((1, 2, 3)) > 1e-5)
+    assert torch.equal(plain.warp, made.warp)
+
+    halves = [Batches(split, 18, 0, mirror=True, rank=rank, world=2, cutmix=0.5).at(0) for rank in range(2)]
+    assert torch.equal(torch.stack([half.real for half in halves], 1).flatten(0, 1), made.real)
+    stylized = torch.stack([half.stylized for half in halves], 1).flatten(0, 1)
+    assert torch.allclose(stylized, made.stylized, atol=1e-6)
+
+
+def test_unpaired_faces_are_put_together_in_the_style_that_they_have(split, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        cutmix, "partners", lambda styles, draws: asked.extend(styles) or partners(styles, draws)
+    )
+    batches = Unpaired(split, 18, 0, cutmix=1.0)
+    shown, _ = batches.halves
+    made = batches.at(0)
+    assert asked == list(split.style[shown[batches.rows(0) % len(shown)]])
+    assert not torch.equal(made.real, Unpaired(split, 18, 0).at(0).real)
