@@ -125,6 +125,9 @@ def train(
         click.echo(describe(job, dataset))
         return
 
+    begun = (out / "last.json").is_file()   # what it started from may be gone since
+    if job.loop and job.loop.init and not begun and find_place().first:
+        _say_known(job.loop.init, dataset)
     run = run_training(job, dataset, out, faces=faces, styles=styles, device=device, quiet=quiet)
     if not find_place().first:   # of several processes one speaks
         return
@@ -140,6 +143,18 @@ def train(
         scored = f"{facts['best_db']:.2f} dB on validation (the mean face: {facts['mean_face_db']:.2f} dB)"
         click.echo(f"{out}: {length}, {scored}")
     click.echo(f"Look at {out / 'pictures'}; use it with `ifrp-bench destylize {out} PICTURE`.")
+
+
+def _say_known(init: str, data: "Dataset") -> None:
+    """A word where what a training starts from knows the people that it is validated on."""
+    from ifrp_bench.data.shipped import known_before, people_of
+
+    known, people = known_before(init, data, "val"), people_of(data, "val")
+    if known:
+        click.echo(
+            f"init={init}: {len(known)} of the {len(people)} people of the val split were trained on; what"
+            " validation says is of people who are known"
+        )
 
 
 def _for_minutes(

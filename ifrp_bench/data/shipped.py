@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -127,29 +127,84 @@ def find_run(run: Path) -> Run:
     return open_run(run)
 
 
+def started_from(init: str) -> list[dict[str, Any]]:
+    """What a training that starts from ``init`` goes on from, and what that one went on from, newest first:
+    as ``run.json`` keeps it, since folders go. None for an empty ``init``.
+
+    Raises RunError for what is neither a run nor shipped weights.
+    """
+    if not init:
+        return []
+    before = find_run(Path(init))
+    shipped = isinstance(before, Shipped)
+    of_data = before.info["data"]["sha256"] if shipped else before.info["data_sha256"]
+    own = {
+        "name": before.root.name,
+        "shipped": shipped,
+        "data_sha256": of_data,
+        "styles": before.styles_trained(),
+    }
+    # shipped weights know the people of all that they went on from
+    return [own] if shipped else [own, *gone_on_from(before)]
+
+
+def gone_on_from(run: Run) -> list[dict[str, Any]]:
+    """What a run went on from, newest first, as ``started_from`` says it."""
+    if "started_from" in run.info:
+        return run.info["started_from"]   # type: ignore[no-any-return]
+
+    # a run of an earlier version does not say, and where it started from may be gone
+    init = str(run.info["loop"].get("init", ""))
+    try:
+        return started_from(init)
+    except RunError:
+        return [{"name": Path(init).name, "shipped": False, "data_sha256": "unknown", "styles": None}]
+
+
+def known_before(init: str, data: Dataset, split: str) -> list[str]:
+    """The people of a split whom shipped weights that a training goes on from were trained on."""
+    people = people_of(data, split)
+    weights = [open_shipped(before["name"]) for before in started_from(init) if before["shipped"]]
+    return sorted({name for known in weights for name in known.knows(people)})
+
+
 def check_unseen(run: Run, data: Dataset, split: str = "test") -> None:
-    """Raises InputError where a run cannot be tested on a split because of people that it was trained on.
+    """Raises InputError where a run cannot be tested on a split because of people that it, or what it started
+    from, was trained on.
 
     A run is tested on the data set that it was trained on, or on one without a training split; shipped
     weights on any whose people they have not seen.
     """
-    if not isinstance(run, Shipped):
-        if run.info["data_sha256"] != data.sha256 and data.pairs("train"):
-            there = f"{run.info.get('data')}, {run.info['data_sha256'][:12]}..."
-            raise InputError(
-                f"{run.root}: trained on another data set ({there}) than {data.root}"
-                f" ({data.sha256[:12]}...), so people it is tested on may have been trained on; evaluate it"
-                " on its own, or train it again"
-            )
+    if isinstance(run, Shipped):
+        _check_known(run, data, split, run.root.name)
         return
+    _check_same(run.info, str(run.root), f"{run.info.get('data')}, ", data)
+    for before in gone_on_from(run):
+        went_on = f"{run.root}: it went on from {before['name']}"
+        if not before["shipped"]:
+            _check_same(before, went_on, "", data)
+        elif before["name"] in shipped_names():
+            _check_known(open_shipped(before["name"]), data, split, went_on)
+
+
+def _check_known(weights: Shipped, data: Dataset, split: str, who: str) -> None:
     people = people_of(data, split)
-    known = run.knows(people)
+    known = weights.knows(people)
     if known:
         some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
         raise InputError(
-            f"{run.root.name}: {len(known)} of the {len(people)} people in the {split} split of {data.root}"
+            f"{who}: {len(known)} of the {len(people)} people in the {split} split of {data.root}"
             f" were trained on ({some}), so its scores would say nothing; take a data set of others, or train"
             " on this one's own training split"
+        )
+
+
+def _check_same(facts: Mapping[str, Any], who: str, named: str, data: Dataset) -> None:
+    if facts["data_sha256"] != data.sha256 and data.pairs("train"):
+        raise InputError(
+            f"{who}: trained on another data set ({named}{facts['data_sha256'][:12]}...) than {data.root}"
+            f" ({data.sha256[:12]}...), so people it is tested on may have been trained on; evaluate it"
+            " on its own, or train it again"
         )
 
 

@@ -23,7 +23,7 @@ import tomli_w
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
 from ifrp_bench.data.runs import Run
-from ifrp_bench.data.shipped import FOLDER, Shipped, find_run, hashes_of, people_of
+from ifrp_bench.data.shipped import FOLDER, find_run, gone_on_from, hashes_of, open_shipped, people_of
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.weights import halves, in_bytes, save_state
@@ -156,17 +156,14 @@ def ship(
 def _people(run: Run, datasets: Sequence[Dataset]) -> np.ndarray:
     """Hashes of everybody whom a run, and what it started from, was trained on."""
     people = hashes_of(set().union(*(people_of(data, "train") for data in datasets)))
-    start = run.info["loop"].get("init")
-    if not start:
-        return people
-    before = find_run(Path(start))
-    if isinstance(before, Shipped):
-        return np.union1d(people, before.people)
-    if before.info["data_sha256"] not in [data.sha256 for data in datasets]:
-        trained_on = before.info["data"]
-        raise InputError(
-            f"{run.root}: started from {start}, trained on {trained_on}: name that data set with --also"
-        )
+    for before in gone_on_from(run):
+        if before["shipped"]:
+            people = np.union1d(people, open_shipped(before["name"]).people)
+        elif before["data_sha256"] not in [data.sha256 for data in datasets]:
+            raise InputError(
+                f"{run.root}: went on from {before['name']}, trained on the data set"
+                f" {before['data_sha256'][:12]}...: name that data set with --also"
+            )
     return people
 
 

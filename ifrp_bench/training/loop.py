@@ -22,7 +22,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN, pictures_of
 from ifrp_bench.data.runs import Run, RunError, open_run, start_run
-from ifrp_bench.data.shipped import find_run
+from ifrp_bench.data.shipped import find_run, started_from
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.compiler import compiler
@@ -66,9 +66,11 @@ def train(
     Raises InputError for another run in the folder, losses that are no longer finite, and memory that does
     not suffice.
     """
-    # what the run is of: settings, data, versions, machine
+    # what the run is of: settings, data, versions, machine; and what it starts from, which may be gone when
+    # it is resumed
     memory.keep()
     processes = Processes(device)
+    before = started_from(job.loop.init) if job.loop and not (out / "last.json").is_file() else []
     info = job.settings() | {
         "method": job.name,
         "data": data.root.name,
@@ -76,7 +78,8 @@ def train(
         "versions": versions(),
         "machine": fingerprint(device),
         "processes": processes.world,
-        "training_styles": _styles_of(job, data),
+        "training_styles": _styles_of(job, data, before),
+        "started_from": before,
     }
 
     # one writer a folder; the other processes of a distributed training come along
@@ -87,12 +90,17 @@ def train(
         return _Training(job, run, data, processes, quiet, faces, styles).run_to_the_end()
 
 
-def _styles_of(job: Job, data: Dataset) -> dict[str, int]:
-    """The styles that a training sees, as ``Run.styles_trained`` says them."""
+def _styles_of(job: Job, data: Dataset, before: list[dict[str, Any]]) -> dict[str, int]:
+    """The styles that a training sees, and that what it goes on from has seen, as ``Run.styles_trained`` says
+    them.
+    """
     if job.loop is None:
         return {}
     own = (style for style in data.seen if style != job.loop.without_style)
-    return {style: pictures_of(style, data.root / OPEN) for style in (*own, *job.loop.dealt_styles)}
+    styles = {style: pictures_of(style, data.root / OPEN) for style in (*own, *job.loop.dealt_styles)}
+    for facts in before:
+        styles = (facts["styles"] or {}) | styles
+    return styles
 
 
 def _start(

@@ -198,6 +198,54 @@ def test_a_run_that_started_from_others_knows_their_people_too(named, folder, ti
         ship(open_run(out), other, "x", title="", limits="", out=tmp_path / "made")
 
 
+def _swapped(data: Path, out: Path, split: str) -> Path:
+    """The data set, by whose list the people of training and of another split have changed places."""
+    shutil.copytree(data, out)
+    names = {"train": split, split: "train"}
+    lines = [line.partition(",") for line in (data / "manifest.csv").read_text().splitlines()]
+    (out / "manifest.csv").write_text(
+        "".join(f"{names.get(first, first)},{rest}\n" for first, _, rest in lines)
+    )
+    return out
+
+
+def test_a_run_is_not_tested_on_whom_its_start_was_trained_on(named, folder, tiny, tmp_path):
+    words = ("train", "--method", "srn", "--preset", "smoke", "--quiet")
+    short = sets(steps=1, batch_size=2, validations=1)
+
+    # from shipped weights, which say whom they know; the word about validation is of the same people
+    tested, validated = (_swapped(tiny, tmp_path / split, split) for split in ("test", "val"))
+    said = "init=blurred: 6 of the 6 people of the val split were trained on"
+    for data, expected in ((validated, True), (tiny, False)):
+        out = tmp_path / f"on {data.name}"
+        printed = run(*words, "--data", data, "--out", out, *short, "--set", f"init={named}")
+        assert (said in printed) == expected
+    check_unseen(open_run(out), open_dataset(tiny))
+    with pytest.raises(InputError, match="it went on from blurred: 6 of the 6 people in the test split"):
+        check_unseen(open_run(out), open_dataset(tested))
+
+    # from a run of a run on other faces, told when both are gone
+    other = tmp_path / "other"
+    run("synth", "demo", *TINY, *sets(seed=9), "--out", other, "--workers", 0, "--quiet")
+    begun = Path(shutil.copytree(folder.parent.parent / "run", tmp_path / "begun"))
+    for before, after in ((begun, tmp_path / "second"), (tmp_path / "second", tmp_path / "third")):
+        run(*words, "--data", other, "--out", after, *short, "--set", f"init={before}")
+        shutil.rmtree(before)
+    with pytest.raises(InputError, match="third: it went on from begun: trained on another data set"):
+        check_unseen(open_run(after), open_dataset(other))
+    run(*words, "--data", other, "--out", after, *short, "--set", f"init={before}")   # resumed without it
+
+
+def test_a_run_that_went_on_has_seen_the_styles_of_both(named, tiny, tmp_path):
+    other = tmp_path / "other"
+    styles = sets(seed=9, train_styles="udnie")
+    run("synth", "demo", *TINY, *styles, "--out", other, "--workers", 0, "--quiet")
+    words = ("train", "--method", "srn", "--preset", "smoke", "--quiet")
+    short = sets(steps=1, batch_size=2, validations=1, init=named)
+    run(*words, "--data", other, "--out", tmp_path / "run", *short)
+    assert set(open_run(tmp_path / "run").styles_trained()) == {"the_scream", "candy", "feathers", "udnie"}
+
+
 def test_what_comes_with_the_package_is_whole():
     """Every shipped folder: its hash, its network's fit, whom it knows, and no more than 40 MB together."""
     from ifrp_bench.recovery.trained import load_trained
