@@ -6,6 +6,7 @@
 * ``last.safetensors`` and ``best.safetensors`` (highest validation PSNR), each with a ``.json`` of the same
   name that holds what is no tensor and the tensors' sha256; both are written whole or not at all, the
   ``.json`` last;
+* ``people.npy``: hashes of whom it is trained on, so that it is not tested on them (``data/shipped.py``);
 * ``pictures/``: stylized, recovered and real faces of the validation split.
 
 No pickle is ever written or read.

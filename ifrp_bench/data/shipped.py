@@ -9,6 +9,7 @@ Nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
+import io
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from ifrp_bench.data.format import Dataset, read_manifest
 from ifrp_bench.data.open_styles import pictures_of
 from ifrp_bench.data.runs import PLUS, Run, RunError, fit, open_run
 from ifrp_bench.ground.errors import InputError
-from ifrp_bench.ground.files import PACKAGE
+from ifrp_bench.ground.files import PACKAGE, write_whole
 from ifrp_bench.ground.images import SUFFIXES
 from ifrp_bench.ground.weights import floats, load_state
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "portraits"   # what `destylize` takes where no run is named
 FOLDER = PACKAGE / "weights"
+PEOPLE = "people.npy"
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,11 @@ class Shipped(Run):
     @cached_property
     def people(self) -> np.ndarray:
         """Hashes of whom they were trained on, uint64, sorted."""
-        return np.load(self.root / "people.npy", allow_pickle=False)   # type: ignore[no-any-return]
+        return np.load(self.root / PEOPLE, allow_pickle=False)   # type: ignore[no-any-return]
 
     def knows(self, people: Iterable[str]) -> list[str]:
         """Those of the people, named as ``people_of`` names them, whom they were trained on."""
-        trained_on = set(self.people.tolist())
-        return [name for name in sorted(people) if _hash(name) in trained_on]
+        return _known(people, self.people)
 
 
 def shipped_names() -> list[str]:
@@ -172,24 +173,27 @@ def check_unseen(run: Run, data: Dataset, split: str = "test") -> None:
     """Raises InputError where a run cannot be tested on a split because of people that it, or what it started
     from, was trained on.
 
-    A run is tested on the data set that it was trained on, or on one without a training split; shipped
-    weights on any whose people they have not seen.
+    A run is tested on the data set that it was trained on, or on one without a training split whose people it
+    has not seen; shipped weights on any whose people they have not seen.
     """
     if isinstance(run, Shipped):
-        _check_known(run, data, split, run.root.name)
+        _check_known(run.people, data, split, run.root.name)
         return
     _check_same(run.info, str(run.root), f"{run.info.get('data')}, ", data)
+    if run.info["data_sha256"] != data.sha256:
+        _check_known(_people_trained_on(run), data, split, str(run.root))
+        return
     for before in gone_on_from(run):
         went_on = f"{run.root}: it went on from {before['name']}"
         if not before["shipped"]:
             _check_same(before, went_on, "", data)
         elif before["name"] in shipped_names():
-            _check_known(open_shipped(before["name"]), data, split, went_on)
+            _check_known(open_shipped(before["name"]).people, data, split, went_on)
 
 
-def _check_known(weights: Shipped, data: Dataset, split: str, who: str) -> None:
+def _check_known(trained_on: np.ndarray, data: Dataset, split: str, who: str) -> None:
     people = people_of(data, split)
-    known = weights.knows(people)
+    known = _known(people, trained_on)
     if known:
         some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
         raise InputError(
@@ -206,6 +210,38 @@ def _check_same(facts: Mapping[str, Any], who: str, named: str, data: Dataset) -
             f" ({data.sha256[:12]}...), so people it is tested on may have been trained on; evaluate it"
             " on its own, or train it again"
         )
+
+
+def keep_people(run: Run, data: Dataset) -> None:
+    """Write into a run's folder whom it is trained on, and whom what it starts from was."""
+    people = hashes_of(people_of(data, "train"))
+    init = run.info["loop"].get("init")
+    if init:
+        before = find_run(Path(init))
+        there = before.people if isinstance(before, Shipped) else _people_trained_on(before)
+        people = np.union1d(people, there)
+    write_people(run.root, people)
+
+
+def write_people(folder: Path, people: np.ndarray) -> None:
+    """Hashes of people into ``people.npy``."""
+    buffer = io.BytesIO()
+    np.save(buffer, people, allow_pickle=False)
+    write_whole(folder / PEOPLE, buffer.getvalue())
+
+
+def _people_trained_on(run: Run) -> np.ndarray:
+    """As ``keep_people`` left them; nobody where the run is of an earlier version."""
+    path = run.root / PEOPLE
+    if not path.is_file():
+        return np.empty(0, np.uint64)
+    return np.load(path, allow_pickle=False)   # type: ignore[no-any-return]
+
+
+def _known(people: Iterable[str], trained_on: np.ndarray) -> list[str]:
+    """Those of the people, named as ``people_of`` names them, whose hashes are there."""
+    hashes = set(trained_on.tolist())
+    return [name for name in sorted(people) if _hash(name) in hashes]
 
 
 def people_of(data: Dataset, split: str) -> set[str]:

@@ -9,7 +9,6 @@ stands. A run that started from another's weights was trained on that one's peop
 set with ``--also``; shipped weights say it themselves.
 """
 
-import io
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,9 @@ import tomli_w
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
 from ifrp_bench.data.runs import Run
-from ifrp_bench.data.shipped import FOLDER, find_run, gone_on_from, hashes_of, open_shipped, people_of
+from ifrp_bench.data.shipped import (
+    FOLDER, find_run, gone_on_from, hashes_of, open_shipped, people_of, write_people,
+)
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import sha256_of, write_whole
 from ifrp_bench.ground.weights import halves, in_bytes, save_state
@@ -110,9 +111,7 @@ def ship(
 
     # whom it was trained on, and whom what it started from was
     people = _people(run, [dataset, *map(open_dataset, also)])
-    buffer = io.BytesIO()
-    np.save(buffer, people, allow_pickle=False)
-    write_whole(folder / "people.npy", buffer.getvalue())
+    write_people(folder, people)
 
     # the card
     summary, counts = run.summary(), dataset.info["counts"]["train"]

@@ -22,7 +22,7 @@ from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset
 from ifrp_bench.data.open_styles import OPEN, pictures_of
 from ifrp_bench.data.runs import Run, RunError, open_run, start_run
-from ifrp_bench.data.shipped import find_run, started_from
+from ifrp_bench.data.shipped import find_run, keep_people, started_from
 from ifrp_bench.data.split import Split, load_split
 from ifrp_bench.ground import memory
 from ifrp_bench.ground.compiler import compiler
@@ -70,7 +70,8 @@ def train(
     # it is resumed
     memory.keep()
     processes = Processes(device)
-    before = started_from(job.loop.init) if job.loop and not (out / "last.json").is_file() else []
+    begun = (out / "last.json").is_file()
+    before = started_from(job.loop.init) if job.loop and not begun else []
     info = job.settings() | {
         "method": job.name,
         "data": data.root.name,
@@ -87,6 +88,8 @@ def train(
         run = _start(out, info, job.defaults(), processes)
         if job.loop is None:
             return run
+        if processes.first and not begun:
+            keep_people(run, data)
         return _Training(job, run, data, processes, quiet, faces, styles).run_to_the_end()
 
 

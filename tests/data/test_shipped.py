@@ -236,6 +236,29 @@ def test_a_run_is_not_tested_on_whom_its_start_was_trained_on(named, folder, tin
     run(*words, "--data", other, "--out", after, *short, "--set", f"init={before}")   # resumed without it
 
 
+def test_a_set_for_testing_alone_is_refused_where_the_run_knows_its_people(photographs, tmp_path):
+    """Four photographed people, of whom two are trained on in one data set and all are to be tested on in
+    another.
+    """
+    words = ("synth", "photos", "--faces", photographs, "--workers", 0, "--quiet", *sets(stylize_px=128))
+    own, all_of_them = tmp_path / "own", tmp_path / "all"
+    run(*words, "--out", own, *sets(train_faces=2, val_faces=1, test_faces=1, faces_per_identity=1))
+    run(*words, "--out", all_of_them, *sets(train_faces=0, val_faces=0, test_faces=4))
+    run(
+        "train", "--method", "srn", "--preset", "smoke", "--quiet", "--data", own, "--out", tmp_path / "run",
+        *sets(steps=1, batch_size=2, validations=1),
+    )
+    check_unseen(open_run(tmp_path / "run"), open_dataset(own))
+    with pytest.raises(InputError, match="run: 2 of the 4 people in the test split of .*all were trained on"):
+        check_unseen(open_run(tmp_path / "run"), open_dataset(all_of_them))
+
+    # rendered people are others
+    rendered = tmp_path / "rendered"
+    tests = sets(train_faces=0, val_faces=0)
+    run("synth", "demo", *TINY, *tests, "--out", rendered, "--workers", 0, "--quiet")
+    check_unseen(open_run(tmp_path / "run"), open_dataset(rendered))
+
+
 def test_a_run_that_went_on_has_seen_the_styles_of_both(named, tiny, tmp_path):
     other = tmp_path / "other"
     styles = sets(seed=9, train_styles="udnie")
