@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DEFAULT = "portraits"   # what `destylize` takes where no run is named
 FOLDER = PACKAGE / "weights"
 PEOPLE = "people.npy"
+CELEBA = "celeba"   # the source whose identities have numbers of their own
 
 
 @dataclass(frozen=True)
@@ -245,15 +246,17 @@ def _known(people: Iterable[str], trained_on: np.ndarray) -> list[str]:
 
 
 def people_of(data: Dataset, split: str) -> set[str]:
-    """Who is in a split: the folder that a photograph lies in, or else its name.
-
-    Rendered people are told apart by the seed that they were drawn with.
+    """Who is in a split: of CelebA's people the number in its list, of rendered ones the number beside the
+    seed that they were drawn with, of all others the folder that a photograph lies in, or else its name.
     """
     recipe = data.info["recipe"]
+    rows = [row for row in read_manifest(data.root) if row["split"] == split]
     rendered = not data.info["faces"] and recipe["source"] != PAIRS
-    drawn = f"{recipe['source']} {recipe['seed']}: " if rendered else ""
-    names = {row["face"] for row in read_manifest(data.root) if row["split"] == split}
-    return {drawn + (name.rpartition("/")[0] or name) for name in names}
+    if rendered:
+        return {f"{recipe['source']} {recipe['seed']}: {row['identity']}" for row in rows}
+    if recipe["source"] == CELEBA:
+        return {f"{CELEBA}: {row['identity']}" for row in rows}
+    return {row["face"].rpartition("/")[0] or row["face"] for row in rows}
 
 
 def hashes_of(people: Iterable[str]) -> np.ndarray:
