@@ -432,7 +432,7 @@ def _entries(
                 continue
             folder = recover_split(run, task)
             yield Entry(
-                name_of(run), run.name, condition, folder, condition == headline, _note(run, part),
+                name_of(run), run.name, condition, folder, condition == headline, _note(run, part, data),
                 run.styles_trained(), run.mirrored,
             )
 
@@ -451,12 +451,18 @@ def _difficulty_rows(data: Dataset, training: Dataset) -> list[str]:
     return parts.difficulty_rows(with_training=bool(training.pairs("train")), of_sketches=drawn)
 
 
-def _note(run: Run, part: Part) -> str:
-    """What a reader of the tables must know of a run: how far it is, and its method's own words."""
+def _note(run: Run, part: Part, data: Dataset) -> str:
+    """What a reader of the tables must know of a run: how far it is, its method's own words, and which styles
+    stand as unseen that it has seen.
+    """
     config: Any = part.declared.config(**run.info["config"])
     notes = list(part.method.notes(config))
     if run.mirrored:
         notes.append("the mean of what it makes of the SF and of its mirror image")
+    tested, trained_on = data.info["recipe"]["test_styles"], run.styles_trained() or {}
+    known = [style for style in tested if style in trained_on and style not in data.seen]
+    if known:
+        notes.append(f"was trained on {', '.join(known)}, too, which stand as unseen")
     if part.use == "trained":
         step, steps = run.progress("last")
         if step < steps:

@@ -5,7 +5,7 @@ one. Which columns there are, the metrics declare. Tables refuse to mix data set
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -392,8 +392,14 @@ def notes_of(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError):
         return []
     return list(
-        dict.fromkeys(f"{entry['method']}: {entry['note']}" for entry in entries if entry.get("note"))
+        dict.fromkeys(f"{_entrant(entry)}: {entry['note']}" for entry in entries if entry.get("note"))
     )
+
+
+def _entrant(entry: Mapping[str, Any]) -> str:
+    """The method and, where it is called otherwise, the run."""
+    method, run = entry["method"], entry.get("run", "")
+    return f"{method} {run}" if run and run != method else str(method)
 
 
 def _caption(scores: pd.DataFrame, sketches: pd.DataFrame | None) -> str:

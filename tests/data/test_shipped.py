@@ -269,6 +269,12 @@ def test_a_run_that_went_on_has_seen_the_styles_of_both(named, tiny, tmp_path):
     run(*words, "--data", other, "--out", tmp_path / "run", *short)
     assert set(open_run(tmp_path / "run").styles_trained()) == {"the_scream", "candy", "feathers", "udnie"}
 
+    # and the tables say that some of them stand as unseen
+    printed = run(
+        "eval", tmp_path / "run", "--data", other, "--metrics", "psnr", "--out", tmp_path / "out", "--quiet"
+    )
+    assert "srn run: was trained on the_scream, candy, feathers, too, which stand as unseen." in printed
+
 
 def test_people_are_told_apart_as_their_source_does(tiny, tmp_path):
     """A rendered person or one of CelebA has several pictures, whose names do not say whose they are."""
