@@ -18,6 +18,8 @@ import click
 import numpy as np
 import pandas as pd
 import tomli_w
+import torch
+from torch import nn
 
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
@@ -89,9 +91,10 @@ def _with_interval(rows: pd.DataFrame, column: str) -> list[float]:
 
 def ship(
     run: Run, data: Path, name: str, *, title: str, limits: str, results: Path | None = None,
-    also: tuple[Path, ...] = (), bytes_: bool = False, out: Path = FOLDER,
+    also: tuple[Path, ...] = (), bytes_: bool = False, mean: bool = False, out: Path = FOLDER,
 ) -> Path:
-    """Write the weights' folder, with ``bytes_`` most of them in a byte each; returns it.
+    """Write the weights' folder, with ``bytes_`` most of them in a byte each, with ``mean`` the mean of the
+    run's and of those that it started from (WiSE-FT, Wortsman et al. 2022); returns it.
 
     Raises InputError for a run that is not finished or of another data set, or that started from a run whose
     data set is not named.
@@ -105,6 +108,8 @@ def ship(
         raise InputError(f"{run.root}: not trained on {data}")
 
     network = recovering_network(run)
+    if mean:
+        _mix_in(network, _start(run))
     folder = out / name
     kept = in_bytes if bytes_ else halves
     save_state(folder / "net.safetensors", kept(network.state_dict()))
@@ -139,6 +144,7 @@ def ship(
             "machine": run.info["machine"],
             "command": _command(run),
             "val_psnr_db": round(summary["best_db"], 2),
+            "mean_with": _init(run) if mean else "",
         },
         "config": run.info["config"],
         "loop": run.info["loop"] | {"init": _init(run)},
@@ -164,6 +170,23 @@ def _people(run: Run, datasets: Sequence[Dataset]) -> np.ndarray:
                 f" {before['data_sha256'][:12]}...: name that data set with --also"
             )
     return people
+
+
+def _start(run: Run) -> Run:
+    """What a run started from. Raises InputError where it started from nothing."""
+    init = run.info["loop"].get("init")
+    if not init:
+        raise InputError(f"{run.root}: started from no weights, so there are none for a mean with its own")
+    return find_run(Path(init))
+
+
+@torch.no_grad()
+def _mix_in(network: nn.Module, other: Run) -> None:
+    """The mean of a network's weights and another run's."""
+    theirs = other.weights(network)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], 0.5)
 
 
 def _init(run: Run) -> str:
@@ -205,14 +228,15 @@ def _toml(value: Any) -> str:
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--also", multiple=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--in-bytes", "bytes_", is_flag=True, help="A byte a weight, where float16 is too long.")
+@click.option("--mean", is_flag=True, help="The mean of its weights and of those that it started from.")
 def main(
     run: Path, data: Path, name: str, title: str, limits: str, results: Path | None, also: tuple[Path, ...],
-    bytes_: bool,
+    bytes_: bool, mean: bool,
 ) -> None:
     """Make shipped weights of a run."""
     folder = ship(
         find_run(run), data, name,
-        title=title, limits=limits, results=results, also=also, bytes_=bytes_,
+        title=title, limits=limits, results=results, also=also, bytes_=bytes_, mean=mean,
     )
     click.echo(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
 

@@ -19,7 +19,8 @@ from ifrp_bench.data.shipped import check_unseen, find_run, open_shipped, people
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import parse_settings
 from ifrp_bench.making.weights import ASIDE, ship
-from ifrp_bench.recovery.trained import load_trained, recover
+from ifrp_bench.ground.weights import load_state
+from ifrp_bench.recovery.trained import load_trained, recover, recovering_network
 from ifrp_bench.training.resolve import resolve, resume
 from tests.conftest import TINY, run, sets
 
@@ -197,6 +198,26 @@ def test_a_run_that_started_from_others_knows_their_people_too(named, folder, ti
         assert str(tmp_path) not in (made / "card.toml").read_text()
     with pytest.raises(InputError, match="name that data set with --also"):
         ship(open_run(out), other, "x", title="", limits="", out=tmp_path / "made")
+
+
+def test_the_mean_of_a_run_and_of_what_it_started_from_is_shipped(named, folder, tiny, tmp_path):
+    begun = folder.parent.parent / "run"
+    short = sets(steps=1, batch_size=4, validations=1, init=named)
+    run(
+        "train", "--method", "srn", "--data", tiny, "--preset", "smoke", "--quiet",
+        "--out", tmp_path / "run", *short,
+    )
+    after = open_run(tmp_path / "run")
+    made = ship(after, tiny, "x", title="", limits="", mean=True, out=tmp_path)
+    assert tomllib.loads((made / "card.toml").read_text())["training"]["mean_with"] == named
+    network = recovering_network(after)
+    before = open_shipped(named).weights(network)
+    for name, value in load_state(made / "net.safetensors").items():
+        if value.is_floating_point():
+            mean = (before[name] + network.state_dict()[name]) / 2
+            assert torch.allclose(value.float(), mean, rtol=2e-3, atol=1e-6)
+    with pytest.raises(InputError, match="run: started from no weights"):
+        ship(open_run(begun), tiny, "y", title="", limits="", mean=True, out=tmp_path)
 
 
 def _swapped(data: Path, out: Path, split: str) -> Path:
