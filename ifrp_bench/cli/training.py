@@ -89,7 +89,7 @@ def train(
       ifrp-bench train --method srn --data data/celeba --preset paper --set features=vgg19
       ifrp-bench train --resume --out runs/lfw/ifrp
     """
-    from ifrp_bench.data.runs import open_run
+    from ifrp_bench.data.runs import Run, open_run
 
     if resume:
         if out is None:
@@ -125,7 +125,7 @@ def train(
         click.echo(describe(job, dataset))
         return
 
-    begun = (out / "last.json").is_file()   # what it started from may be gone since
+    begun = Run(out, {}).has("last")   # what it started from may be gone since
     if job.loop and job.loop.init and not begun and find_place().first:
         _say_known(job.loop.init, dataset)
     run = run_training(job, dataset, out, faces=faces, styles=styles, device=device, quiet=quiet)
@@ -149,7 +149,8 @@ def _say_known(init: str, data: "Dataset") -> None:
     """A word where what a training starts from knows the people that it is validated on."""
     from ifrp_bench.data.shipped import known_before, people_of
 
-    known, people = known_before(init, data, "val"), people_of(data, "val")
+    people = people_of(data, "val")
+    known = known_before(init, people)
     if known:
         click.echo(
             f"init={init}: {len(known)} of the {len(people)} people of the val split were trained on; what"

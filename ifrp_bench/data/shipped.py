@@ -163,9 +163,10 @@ def gone_on_from(run: Run) -> list[dict[str, Any]]:
         return [{"name": Path(init).name, "shipped": False, "data_sha256": "unknown", "styles": None}]
 
 
-def known_before(init: str, data: Dataset, split: str) -> list[str]:
-    """The people of a split whom shipped weights that a training goes on from were trained on."""
-    people = people_of(data, split)
+def known_before(init: str, people: Iterable[str]) -> list[str]:
+    """Those of the people, named as ``people_of`` names them, whom shipped weights that a training goes on
+    from were trained on.
+    """
     weights = [open_shipped(before["name"]) for before in started_from(init) if before["shipped"]]
     return sorted({name for known in weights for name in known.knows(people)})
 

@@ -2,8 +2,8 @@
 trainings that see few faces often.
 
 Of two pairs of one style the one SF is laid where the other lies, by their stored maps, and both SFs and both
-RFs are cut along the same line. What comes of it is the pair of a face that nobody has, at the price of two
-resamplings; a network cannot know it by heart.
+RFs are cut along the same line. What comes of it is the pair of a face that nobody has, at the price of one
+resampling; a network cannot know it by heart.
 """
 
 import math

@@ -70,7 +70,7 @@ def train(
     # it is resumed
     memory.keep()
     processes = Processes(device)
-    begun = (out / "last.json").is_file()
+    begun = Run(out, {}).has("last")
     before = started_from(job.loop.init) if job.loop and not begun else []
     info = job.settings() | {
         "method": job.name,

@@ -18,8 +18,8 @@ from ifrp_bench.data.runs import RunError, open_run
 from ifrp_bench.data.shipped import check_unseen, find_run, open_shipped, people_of, shipped_names
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import parse_settings
-from ifrp_bench.making.weights import ASIDE, ship
 from ifrp_bench.ground.weights import load_state
+from ifrp_bench.making.weights import ASIDE, ship
 from ifrp_bench.recovery.trained import load_trained, recover, recovering_network
 from ifrp_bench.training.resolve import resolve, resume
 from tests.conftest import TINY, run, sets
