@@ -12,14 +12,15 @@ from typing import Any
 from ifrp_bench import parts
 from ifrp_bench.data.format import Dataset, open_dataset
 from ifrp_bench.data.runs import PLUS, Run, open_run
-from ifrp_bench.data.shipped import Shipped, open_shipped, shipped_names
+from ifrp_bench.data.shipped import Shipped, gone_on_from, open_shipped, shipped_names
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.recovery.cost import cost_of
 from ifrp_bench.results.entries import Entrant, make_entry, write_entry
 from ifrp_bench.results.tables import read_results
 
 COSTS = (
-    "pairs", "seen", "minutes", "machine", "parameters", "operations", "latency_ms", "latency_machine",
+    "pairs", "seen", "minutes", "machine", "gone_on_from", "parameters", "operations", "latency_ms",
+    "latency_machine",
 )
 GIVEN = "given"   # the condition of faces that other systems recovered
 
@@ -113,7 +114,7 @@ def _trained_on(run: Run | None, data: Dataset, entry: Mapping[str, Any]) -> tup
 
 
 def _training(run: Run, data: Dataset) -> dict[str, Any]:
-    """What a run's training took."""
+    """What a run's training took; of what it went on from, the names alone."""
     loop = run.info.get("loop", {})
     if isinstance(run, Shipped):
         hours, pairs = run.info["training"]["hours"], run.info["data"]["pairs"]
@@ -123,7 +124,18 @@ def _training(run: Run, data: Dataset) -> dict[str, Any]:
         minutes, machine = round(run.summary()["seconds"] / 60, 2), run.info.get("machine")
     step = run.progress("last")[0] if run.has("last") else 0
     seen = step * int(loop.get("batch_size", 0)) or None
-    return {"pairs": pairs, "seen": seen, "minutes": minutes, "machine": _one_line(machine)}
+    return {
+        "pairs": pairs,
+        "seen": seen,
+        "minutes": minutes,
+        "machine": _one_line(machine),
+        "gone_on_from": [_start(before) for before in gone_on_from(run)],
+    }
+
+
+def _start(before: Mapping[str, Any]) -> str | None:
+    """What a run went on from, in words; weights may have been shipped anew since, under the same name."""
+    return _one_line(before["name"] + (" as shipped then" if before["shipped"] else ""))
 
 
 def _one_line(text: Any) -> str | None:

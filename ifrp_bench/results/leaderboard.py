@@ -144,6 +144,7 @@ def _row(
         "cells": [_cell(scores.get(column)) for column in columns],
         "training": training,
         "minutes": _short(training["minutes"]),
+        "after": " after ".join(training.get("gone_on_from") or []),
         "parameters": _short(training["parameters"]),
         "latency": _short(training["latency_ms"]),
         "plot": {

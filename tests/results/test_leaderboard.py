@@ -22,11 +22,15 @@ from tests.conftest import run, sets
 
 @pytest.fixture(scope="module")
 def results(tiny, tmp_path_factory) -> Path:
-    """The difficulty rows and a method that is trained for a moment, raw and oracle."""
+    """The difficulty rows and a method that is trained for a moment and gone on with for another, raw and
+    oracle.
+    """
     root = tmp_path_factory.mktemp("scored")
+    words = ("train", "--method", "align-restore", "--data", tiny, "--preset", "smoke", "--quiet")
+    run(*words, "--out", root / "begun", *sets(steps=1, batch_size=2))
     run(
-        "train", "--method", "align-restore", "--data", tiny, "--out", root / "runs" / "align-restore",
-        "--preset", "smoke", *sets(steps=2, batch_size=2), "--quiet",
+        *words, "--out", root / "runs" / "align-restore",
+        *sets(steps=2, batch_size=2, init=root / "begun"),
     )
     both = "--condition", "raw", "--condition", "oracle"
     run("eval", root / "runs" / "align-restore", "--data", tiny, *both, "--out", root / "results", "--quiet")
@@ -64,6 +68,7 @@ def test_an_entry_says_what_was_measured_and_what_it_cost(board, results, tiny):
     assert facts["test_set"]["sha256"] == data.split_sha256("test") and facts["test_set"]["people"] == 3
     cost = facts["training"]
     assert cost["pairs"] == data.pairs("train") and cost["seen"] == 4 and cost["minutes"] >= 0
+    assert cost["gone_on_from"] == ["begun"]   # and those two faces are not among the four
     assert cost["parameters"] > 1e6 and cost["operations"] > cost["parameters"] and cost["latency_ms"] > 0
 
 
@@ -181,6 +186,7 @@ def test_what_the_paper_reports_is_never_among_the_ranked(board):
     page = (board / "index.html").read_text()
     ranked, reported = page.split('<section id="reported">')
     assert "27.08" in reported and "27.08" not in ranked
+    assert ranked.count("<small>after begun</small>") == 2   # one trained entry, two conditions
     assert build(board, board / "again.html", parts.reported_values())[0].read_text() == page
 
 
