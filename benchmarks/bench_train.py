@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ class PlainSetup(Setup):
         return network.to(self.device)
 
 
-def plain_forward(grown, faces, px, share):
+def plain_forward(grown, faces, px, share, told):
     """SRN by its tables, as ``tests/test_ifrp.py`` has it."""
     srn, found = grown.srn, None
     x = faces.contiguous()
@@ -120,6 +121,27 @@ def milliseconds(
     return statistics.median(times[3:])
 
 
+def print_apart(data: Path, batch_size: int, device: str) -> None:
+    """A step in which the parts are trained apart against one in which they are together, by turns, at each
+    size of growing.
+    """
+    pairs = Batches(load_split(open_dataset(data), "train", device), batch_size, 0).at(0)
+    for px, growing in ((32, {"grow_32": 0.99}), (64, {"grow_64": 0.99}), (128, {})):
+        config = Config(losses="srn", optimizer="adam", align_weight=4.0, **growing)
+        trained = {
+            name: IFRP(replace(config, apart=apart), Setup(device, 1000))
+            for name, apart in (("together", 0.0), ("apart", 1.0))
+        }
+        seconds = {name: [] for name in trained}
+        for _ in range(2 * STEPS + 1):
+            for name, method in trained.items():
+                started = time.perf_counter()
+                float(method.step(pairs)["pixel"])
+                seconds[name].append(time.perf_counter() - started)
+        together, apart = (statistics.median(times[1:]) for times in seconds.values())
+        print(f"SRN's step at {px}x{px}: {together:.2f} s, apart {apart:.2f} s, {together / apart:.2f} x")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -177,6 +199,7 @@ def main() -> None:
                 f"use, batch {count}, {label}: {time_ms:.1f} ms, {1e3 * count / time_ms:.0f} pictures/s,"
                 f" {unfolded / time_ms:.2f} x unfolded"
             )
+    print_apart(options.data, options.batch_size, options.device)
 
 
 if __name__ == "__main__":

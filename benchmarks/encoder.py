@@ -104,9 +104,11 @@ class Encoder(IFRP):
         self.optimizers = self._optimizers() if setup.trains else {}
         self.call_grown = self.read
 
-    def read(self, stylized: Tensor, px: int, share: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def read(
+        self, stylized: Tensor, px: int, share: Tensor | None, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Faces (N, 3, 128, 128), and STN1's four numbers, in place of ``Grown``'s."""
-        code, parameters, _ = self.grown.srn.bottleneck(stylized)
+        code, parameters, _ = self.grown.srn.bottleneck(stylized, told)
         return self.eigenfaces(code), parameters
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Count, NotNegative, Positive, Share
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, Stage
 from ifrp_bench.nets.identity import open_identity
-from ifrp_bench.nets.stn import IDENTITY, composed, frame_maps, misplacement, transform
+from ifrp_bench.nets.stn import IDENTITY, composed, frame_maps, jittered, misplacement, transform
 
 ALIGNER_WIDTHS = (32, 64, 96, 96)   # channels of its halvings, from 64x64 to 4x4
 WIDTHS = (64, 144, 288)   # channels at 32x32, 16x16 and 8x8
@@ -30,7 +30,6 @@ TAIL = 24   # channels at 64x64 before the colours
 HEADS = 6   # of the attention at 8x8
 WARM_UP = 50   # steps
 LEAST_RATE = 0.02   # of the learning rate, at the first step
-JITTER_OF_SHIFTS = 1.5   # against that of the other entries of a map
 EPS = 1e-5   # added to variances
 
 
@@ -380,11 +379,11 @@ class AlignRestore(Learner):
         """What undoes each SF of a batch, (N, 2, 3); its draws are a function of seed and step."""
         config = self.config
         torch.manual_seed(self.setup.step_seed(self.done))
-        noise = torch.randn(stored.shape) * torch.tensor([1.0, 1.0, JITTER_OF_SHIFTS])
+        noisy = jittered(stored, config.jitter)
         # of SFs undone by the network's own map
         share = (self.part - config.own_from) / (config.own_until - config.own_from)
         own = (torch.rand(len(stored), 1, 1) < share).to(stored.device)
-        return torch.where(own, found, stored + config.jitter * noise.to(stored.device))
+        return torch.where(own, found, noisy)
 
     def _feature_loss(self, recovered: Tensor, real: Tensor) -> Tensor:
         """Squared difference of the features of half of the batch, at half size, by the square of the real

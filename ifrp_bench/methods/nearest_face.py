@@ -30,8 +30,7 @@ def build(config: Config, setup: Setup) -> Fixed:
     def small(faces: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(faces, config.size_px).flatten(1)
 
-    # (n, 3 * size_px^2)
-    # the training SFs, small, and their lengths, for distances by one matrix product
+    # the training SFs, small, (n, 3 * size_px^2), and their lengths, for distances by one matrix product
     known = torch.cat([small(as_faces(part)) for part in training.stylized_parts()])
     norms = known.square().sum(1)
 

@@ -21,6 +21,7 @@ LOCALISATION = {
 }
 LAST = 20   # channels of the last convolution and width of the hidden layer
 IDENTITY = (0.0, 1.0, 0.0, 0.0)   # angle in radians, scale, shifts in half-sides
+JITTER_OF_SHIFTS = 1.5   # against that of the other entries of a map
 LEGACY = (1.0, 1.0, 0.0, 0.0)   # the release's bias: in this order a rotation of 57 degrees
 
 
@@ -80,6 +81,24 @@ def frame_maps(parameters: Tensor) -> Tensor:
     # the window is resized to a square: what is a rotation in the frame is sheared by its aspect here
     aspect = WINDOW_PX[3] / WINDOW_PX[2]
     return torch.stack([cos, sin * aspect, right, -sin / aspect, cos, down], 1).view(-1, 2, 3)
+
+
+def nearest_similarity(maps: Tensor) -> Tensor:
+    """The (N, 2, 3) maps that an STN can make (``matrices``) nearest to (N, 2, 3) maps: these are sheared
+    where they turn a window that is not square, and what shears is left out.
+    """
+    same = (maps[:, 0, 0] + maps[:, 1, 1]) / 2   # scale * cos
+    other = (maps[:, 1, 0] - maps[:, 0, 1]) / 2   # scale * sin
+    linear = torch.stack([same, -other, other, same], 1).view(-1, 2, 2)
+    return torch.cat([linear, maps[:, :, 2:]], 2)
+
+
+def jittered(maps: Tensor, spread: float) -> Tensor:
+    """(N, 2, 3) maps with noise of so many half-sides on them, as a network that finds them is off; drawn
+    from torch's generator.
+    """
+    noise = torch.randn(maps.shape) * torch.tensor([1.0, 1.0, JITTER_OF_SHIFTS])
+    return maps + spread * noise.to(maps.device)
 
 
 def misplacement(matrix: Tensor, wanted: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """IFRP: the networks of the tables, the losses by value, the schedules, growing."""
 
 import math
+from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from torch.nn import functional as F
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs, Setup
 from ifrp_bench.methods.ifrp.fast import Destylizer, FastSRN, folded
-from ifrp_bench.methods.ifrp.growing import Grown
+from ifrp_bench.methods.ifrp.growing import Grown, stages
 from ifrp_bench.methods.ifrp.method import Config, build
 from ifrp_bench.methods.ifrp.network import DN, NETWORKS, SRN
-from ifrp_bench.nets.stn import LEGACY, SpatialTransformer, matrices, misplacement, transform
+from ifrp_bench.nets.stn import (
+    LEGACY, SpatialTransformer, matrices, misplacement, nearest_similarity, transform,
+)
 
 WIDTHS = {
     "srn-3stn": 8_364_451,
@@ -348,6 +352,78 @@ def test_the_aligning_option_teaches_stn1_the_stored_misalignment():
     for _ in range(30):
         last = float(method.step(pairs)["align"])
     assert first > 0.3 and last < first / 3
+
+
+def similarities(n: int, *, sheared: float = 0.0) -> torch.Tensor:
+    """So many maps that turn, scale and shift, and shear."""
+    generator = torch.Generator().manual_seed(5)
+    maps = matrices(torch.tensor([0.0, 1.0, 0.0, 0.0]) + 0.3 * torch.randn(n, 4, generator=generator))
+    return maps + sheared * torch.tensor([[1.0, 0.5, 0.0], [0.5, -1.0, 0.0]])
+
+
+def test_the_nearest_similarity_is_what_an_stn_can_make_of_a_map():
+    assert torch.allclose(nearest_similarity(similarities(3)), similarities(3), atol=1e-6)
+    sheared = similarities(3, sheared=0.2)
+    nearest = nearest_similarity(sheared)
+    assert torch.allclose(nearest, similarities(3), atol=1e-6)   # what shears is orthogonal to what turns
+    for step in (matrices(torch.tensor([[0.01, 1.0, 0, 0]])), matrices(torch.tensor([[0.0, 1.01, 0, 0]]))):
+        moved = nearest[:, :, :2] @ step[:, :, :2]
+        assert (moved - sheared[:, :, :2]).norm() > (nearest - sheared)[:, :, :2].norm()
+
+
+@pytest.mark.parametrize("network", ["srn-3stn", "srn-skips"])
+def test_told_maps_stand_in_for_the_encoders_stns(network):
+    """Told what STN1 would have found, a network whose STN2 does not move gives the same face."""
+    torch.manual_seed(0)
+    srn = FastSRN(network).eval()
+    nn.init.normal_(srn.encoder["e2"].stn.out.weight, std=0.02)
+    faces = torch.rand(5, 3, 128, 128) * 2 - 1
+    with torch.no_grad():
+        code, found, passed = srn.bottleneck(faces)
+        told, read, told_passed = srn.bottleneck(faces, matrices(found))
+        away, _, _ = srn.bottleneck(faces, similarities(5))
+    assert found.std(0).min() > 0
+    assert torch.allclose(told, code, atol=1e-5) and not torch.allclose(away, code, atol=1e-3)
+    assert torch.allclose(read, found[:2], atol=1e-6)   # a quarter of the faces, and the rest of one
+    assert all(torch.allclose(told_passed[number], passed[number], atol=1e-5) for number in passed)
+
+
+def test_trained_apart_then_together():
+    """STN1 learns aside from the first step on, STN2 from when the parts are joined."""
+    torch.manual_seed(0)
+    config = Config(
+        losses="srn", optimizer="adam", align_weight=4.0, warm_up=False, grow_32=0.8, apart=0.5, jitter=0.1
+    )
+    method = build(config, Setup(steps=8))
+    pairs = replace(batch(), warp=similarities(4))
+    stns = [cast(SpatialTransformer, method.network.encoder[name].stn) for name in ("e2", "e3")]
+
+    def moved() -> list[bool]:
+        before = [stn.out.bias.detach().clone() for stn in stns]
+        told = method.told(pairs.warp)
+        assert set(method.step(pairs)) == {"pixel", "align"}
+        assert (told is None) == (method.done > 4)
+        return [not torch.equal(stn.out.bias, old) for stn, old in zip(stns, before)]
+
+    first = method.told(pairs.warp)
+    assert torch.equal(first, method.told(pairs.warp))   # a function of seed and step
+    assert 0.02 < float((first - pairs.warp).std()) < 0.2
+    assert [moved() for _ in range(4)] == [[True, False]] * 4
+    assert not torch.equal(first, nearest_similarity(pairs.warp))
+    assert [moved() for _ in range(4)] == [[True, True]] * 4
+
+
+def test_what_is_trained_apart_is_timed_apart():
+    config = Config(grow_32=0.5, grow_64=0.3, apart=0.6, align_weight=1.0)
+    timed = stages(config, 100)
+    assert [round(stage.share, 2) for stage in timed] == [0.5, 0.1, 0.2, 0.2]
+    assert [stage.middle < 60 for stage in timed] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("amiss", [{"align_weight": 0.0}, {"align_weight": 4.0, "network": "srn-0stn"}])
+def test_parts_are_not_trained_apart_where_nobody_tells_stn1(amiss):
+    with pytest.raises(InputError, match="apart 0.5 wants an STN1 that is told"):
+        Config(apart=0.5, **amiss)
 
 
 def test_an_stn_starts_as_the_identity():

@@ -26,12 +26,9 @@ from ifrp_bench.nets.winograd import Conv2d
 class FastEncode(Encode):
     """e1..e6; where no STN stands, the pool goes first."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        # an STN wants the features before the pool
-        if self.stn is not None:
-            return super().forward(x)
+    def without_stn(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
-        return F.leaky_relu(F.max_pool2d(x, 2) if self.pools else x, SLOPE), None
+        return F.leaky_relu(F.max_pool2d(x, 2) if self.pools else x, SLOPE)
 
 
 class FastDecode(Decode):

@@ -18,8 +18,8 @@ PARTS = 100   # of a training, each in one stage, for an estimate
 
 
 class Growth(Protocol):
-    """The settings of growing: the parts of the steps at 32x32 and 64x64,
-    and the part of a stage in which it is blended in.
+    """The settings of growing: the parts of the steps at 32x32 and 64x64, the part of a stage in which it is
+    blended in, and the part of the steps in which the STNs stand aside.
     """
 
     @property
@@ -34,6 +34,11 @@ class Growth(Protocol):
 
     @property
     def blend(self) -> float:
+        """0 to 1."""
+        ...
+
+    @property
+    def apart(self) -> float:
         """0 to 1."""
         ...
 
@@ -56,12 +61,12 @@ def stage_at(growth: Growth, part: float) -> tuple[int, float | None]:
 
 def stages(growth: Growth, steps: int) -> list[Stage]:
     """The stages of a training of so many steps: a step in the middle of each, and its share of all."""
-    # a hundred steps spread over the training, by the size that each works at
-    places: dict[int, list[int]] = {}
+    # a hundred steps spread over the training, by the size that each works at and whether STNs stand aside
+    places: dict[tuple[int, bool], list[int]] = {}
     for number in range(PARTS):
         done = number * steps // PARTS
         px, _ = stage_at(growth, done / steps)
-        places.setdefault(px, []).append(done)
+        places.setdefault((px, done / steps < growth.apart), []).append(done)
     return [Stage(middle=at[len(at) // 2], share=len(at) / PARTS) for at in places.values()]
 
 
@@ -76,13 +81,16 @@ class Grown(nn.Module):
             layer = srn.layer(number)
             self.heads[str(px)] = FastDecode.convolution(layer.conv.in_channels, 3, 3, layer.stn is None)
 
-    def forward(self, stylized: Tensor, px: int, share: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, stylized: Tensor, px: int, share: Tensor | None, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Recovered faces (N, 3, px, px), and STN1's four numbers.
 
-        With ``share`` (0 to 1) only so much of the newest stage, the rest from the one before, doubled.
+        With ``share`` (0 to 1) only so much of the newest stage, the rest from the one before, doubled. Maps
+        that are ``told``, (N, 2, 3), stand in for the encoder's STNs.
         """
         srn = self.srn
-        code, parameters, passed = srn.bottleneck(stylized)
+        code, parameters, passed = srn.bottleneck(stylized, told)
 
         # features where each stage ends, as far as this one goes
         ends = {32: srn.decoded(code, passed, 1, 4)}

@@ -19,7 +19,7 @@ from ifrp_bench.methods.ifrp.fast import Destylizer, FastSRN
 from ifrp_bench.methods.ifrp.growing import Grown, stage_at
 from ifrp_bench.methods.ifrp.network import DN, NETWORKS
 from ifrp_bench.nets.identity import open_identity
-from ifrp_bench.nets.stn import matrices, misplacement
+from ifrp_bench.nets.stn import jittered, matrices, misplacement, nearest_similarity
 
 EPOCHS = 245   # the WACV model is the checkpoint after 245 epochs [C]; schedules end where this many would
 LOSSES = ("srn", "srn-dn", "ifrp")
@@ -58,6 +58,10 @@ class Config:
     # [O] of STN1's distance from the misalignment that the data set stores; the paper's STNs are not told
     align_weight: NotNegative = 0.0
     blend: Share = 0.2   # [O] the part of a grown stage in which it is blended in
+    # [O] the part of the steps in which the parts are trained apart: the stored maps, with some noise, stand
+    # in for the encoder's STNs, and STN1 learns them aside, of a quarter of each batch
+    apart: Share = 0.0
+    jitter: NotNegative = 0.03   # [O] spread of that noise, in half-sides
 
     def __post_init__(self) -> None:
         words = (
@@ -71,6 +75,11 @@ class Config:
         if not (0 <= self.grow_32 and 0 <= self.grow_64 and self.grow_32 + self.grow_64 < 1):
             parts = f"grow_32 {self.grow_32} and grow_64 {self.grow_64}"
             raise InputError(f"{parts} are parts of the steps: at least 0, together below 1")
+        if self.apart and not (self.align_weight and self.network != "srn-0stn"):
+            raise InputError(
+                f"apart {self.apart} wants an STN1 that is told the stored maps meanwhile: align_weight is"
+                f" {self.align_weight} and the network {self.network}"
+            )
 
 
 # What the presets for CPUs have of our options
@@ -163,7 +172,7 @@ class IFRP(Learner):
         real = 2 * batch.real - 1
         self.grown.train()
         with self.setup.autocast():
-            recovered, parameters = self.call_grown(2 * batch.stylized - 1, px, share)
+            recovered, parameters = self.call_grown(2 * batch.stylized - 1, px, share, self.told(batch.warp))
         recovered = recovered.float()
 
         # pixel loss, of all variants and stages [P equation 1]
@@ -172,7 +181,7 @@ class IFRP(Learner):
 
         # STN1 is told the misalignment where asked for [O]
         if config.align_weight and parameters is not None:
-            losses["align"] = misplacement(matrices(parameters), batch.warp)
+            losses["align"] = misplacement(matrices(parameters), batch.warp[: len(parameters)])
             total = total + config.align_weight * losses["align"]
 
         # DN learns first, then judges; the gate may let either of the two wait [C]
@@ -312,6 +321,15 @@ class IFRP(Learner):
         if config.warm_up and self.done < 100:
             rate /= 50 if self.done < 50 else 5
         return rate * min(1.0, left / config.cooldown) if config.cooldown else rate
+
+    def told(self, stored: Tensor) -> Tensor | None:
+        """What stands in for the encoder's STNs as long as the parts are trained apart, (N, 2, 3); its noise
+        is a function of seed and step.
+        """
+        if self.part >= self.config.apart:
+            return None
+        torch.manual_seed(self.setup.step_seed(self.done))
+        return nearest_similarity(jittered(stored, self.config.jitter))
 
     def stage(self) -> tuple[int, Tensor | None]:
         """The size of this step's faces, px, and the share of the newest stage while it is blended in."""

@@ -6,6 +6,7 @@ marks what neither says. ``fast.py`` computes the same function of SRN with fewe
 trained and used. Faces are in [-1, 1].
 """
 
+import math
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from ifrp_bench.nets.winograd import Conv2d
 SLOPE = 0.2   # of LeakyReLU, in SRN's encoder and DN [release]
 # channels, kernel of e1..e6; a 2x2 max-pool after each
 ENCODER = ((16, 5), (32, 5), (64, 3), (128, 3), (256, 1), (512, 1))
+ASIDE = 4   # of so many faces STN1 reads one, where it is told the maps
 ENCODER_STNS = {"e2": (32, 64), "e3": (64, 32)}   # STN1 and STN2, by key of LOCALISATION
 
 # channels and kernels of d1..d7, and the STNs after the upsampling that follows a layer
@@ -51,13 +53,22 @@ class Encode(nn.Module):
         self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.stn, self.pools = stn, pools
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features, and the four numbers that the STN read off them."""
-        x = F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+    def forward(self, x: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Features, and the four numbers that the STN read off them.
+
+        ``told`` (N, 2, 3) are maps that stand in for the STN's, which reads the first faces alone: a part of
+        a batch suffices to teach it.
+        """
         if self.stn is None:
-            return (F.max_pool2d(x, 2) if self.pools else x), None
-        parameters = self.stn.parameters_of(x)
-        return F.max_pool2d(transform(x, matrices(parameters)), 2), parameters
+            return self.without_stn(x), None
+        x = F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+        parameters = self.stn.parameters_of(x if told is None else x[: math.ceil(len(x) / ASIDE)])
+        return F.max_pool2d(transform(x, matrices(parameters) if told is None else told), 2), parameters
+
+    def without_stn(self, x: Tensor) -> Tensor:
+        """Features as they lie."""
+        x = F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+        return F.max_pool2d(x, 2) if self.pools else x
 
 
 class Decode(nn.Module):
@@ -149,14 +160,21 @@ class SRN(nn.Module):
         code, _, passed = self.bottleneck(stylized)
         return self.d8(self.decoded(code, passed, 1, 7))   # type: ignore[no-any-return]
 
-    def bottleneck(self, stylized: Tensor) -> tuple[Tensor, Tensor | None, dict[int, Tensor]]:
+    def bottleneck(
+        self, stylized: Tensor, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, dict[int, Tensor]]:
         """(N, 512, 2, 2) or (N, 512, 4, 4), what is known of the face; how STN1 turned, scaled and shifted
         it, (N, 4); and the maps that are passed on, by the layer of the decoder that they are for.
+
+        Where it is ``told`` how (N, 2, 3), STN1 reads a part of the faces and STN2 stays out.
         """
         x, found, maps = stylized, None, {}
-        for name, layer in self.encoder.items():
-            x, parameters = layer(x)
-            found = parameters if found is None else found
+        for name, layer in cast(dict[str, Encode], self.encoder).items():
+            if told is not None and found is not None:
+                x = layer.without_stn(x)
+            else:
+                x, parameters = layer(x, told)
+                found = parameters if found is None else found
             maps[name] = x
         passed = {number: maps[name] for number, name in self.skips.items()}
         if isinstance(self.fc, nn.Conv2d):
