@@ -77,8 +77,9 @@ class Config:
             raise InputError(f"{parts} are parts of the steps: at least 0, together below 1")
         if self.apart and not (self.align_weight and self.network != "srn-0stn"):
             raise InputError(
-                f"apart {self.apart} wants an STN1 that is told the stored maps meanwhile: align_weight is"
-                f" {self.align_weight} and the network {self.network}"
+                f"apart {self.apart} wants an STN1 that is told the stored maps meanwhile; align_weight is"
+                f" {self.align_weight} and the network {self.network}: set align_weight=4 and a network with"
+                " STNs, or apart=0"
             )
 
 
