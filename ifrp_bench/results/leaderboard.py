@@ -142,11 +142,8 @@ def _row(
         "json": _link(entry.path, page_folder),
         "raw": _link(entry.path.parent / facts["rows"]["file"], page_folder),
         "cells": [_cell(scores.get(column)) for column in columns],
-        "training": training,
-        "minutes": _short(training["minutes"]),
-        "after": " after ".join(training.get("gone_on_from") or []),
-        "parameters": _short(training["parameters"]),
-        "latency": _short(training["latency_ms"]),
+        "costs": [_short(training[key]) for key in ("minutes", "parameters", "latency_ms")],
+        "before": training.get("gone_on_from") or [],
         "plot": {
             "name": f"{facts['name']} ({condition})",
             "cost": {key: training[key] for key in COSTS},
