@@ -18,8 +18,8 @@ from ifrp_bench.methods import Growing, Setup, Stage
 from ifrp_bench.training.batches import steps_per_epoch
 from ifrp_bench.training.resolve import Job, Loop, resume
 
-STEPS_TIMED = 8   # of each stage, at most: another program's burst is not taken for the machine
-ENOUGH = 4.0   # seconds of steps timed, where they are slow
+STEPS_TIMED = 8   # and recoveries, of each stage, at most: a burst is not taken for the machine
+ENOUGH = 4.0   # seconds of them timed, where they are slow
 VALIDATION_ROWS = 512   # at most: a few seconds on a CPU
 # of a training that has minutes they are part of them: CycleGAN's take a minute each on two cores
 BUDGET_VALIDATIONS = 4   # at most
@@ -108,7 +108,7 @@ def time_training(job: Job, data: Dataset, device: str) -> Timing:
     for stage in stages:
         a_step += stage.share * median_seconds(partial(step_at, stage), STEPS_TIMED, enough=ENOUGH)
         with autocast(device):
-            a_validation += stage.share * median_seconds(validate, 1)
+            a_validation += stage.share * median_seconds(validate, STEPS_TIMED, enough=ENOUGH)
 
     # averaged weights are validated beside the plain ones
     rows = min(len(split), VALIDATION_ROWS) * (2 if loop.ema else 1)
