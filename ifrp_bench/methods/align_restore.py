@@ -239,8 +239,7 @@ class Restorer(nn.Module):
         self.colours = nn.Conv2d(TAIL, 3 * 4, 3, 1, 1)
 
     def forward(self, upright: Tensor) -> Tensor:
-        # the SF as it is, and with its mean and contrast taken out
-        both = torch.cat([2 * upright - 1, standardized(upright)], 1)   # (N, 6, 128, 128)
+        both = self.inputs(upright)   # (N, 6, 128, 128)
 
         # down to 8x8 and up again, with shortcuts by addition
         at_32 = self.at_32(self.head(F.pixel_unshuffle(both, 4)))
@@ -254,6 +253,10 @@ class Restorer(nn.Module):
         at_64 = torch.cat([F.relu(F.pixel_shuffle(self.to_64(at_32), 2)), detail], 1)
         colours = self.colours(F.relu(self.tail(at_64)))
         return F.pixel_shuffle(colours, 2) / 2 + 0.5   # (N, 3, 128, 128)
+
+    def inputs(self, upright: Tensor) -> Tensor:
+        """The SF as it is, in [-1, 1], and with its mean and contrast taken out: (N, 6, H, W)."""
+        return torch.cat([2 * upright - 1, standardized(upright)], 1)
 
 
 def lattice(error: Tensor) -> Tensor:
@@ -353,13 +356,21 @@ class AlignRestore(Learner):
         with self.setup.autocast():
             recovered = self.restore_face(transform(batch.stylized, maps)).float()
 
-        # absolute differences keep edges, squared ones the mean colour
-        losses["l1"] = F.l1_loss(recovered, batch.real)
-        # in the terms of the other methods: faces in [-1, 1]
-        losses["pixel"] = 4 * F.mse_loss(recovered, batch.real)
-        total = config.pixel_weight * losses["l1"] + config.squared_weight / 4 * losses["pixel"]
+        of_faces, total = self.compare(recovered, batch.real)
+        losses |= of_faces
         total = total + config.align_weight * torch.stack(apart).sum()
-        error = recovered - batch.real
+        self.update("network", total)
+        self.done += 1
+        return {name: value.detach() for name, value in losses.items()}
+
+    def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms that teach the restorer, and their weighted sum; faces are (N, 3, 128, 128) in [0, 1]."""
+        config = self.config
+        # absolute differences keep edges, squared ones the mean colour; the latter in the terms of the other
+        # methods: faces in [-1, 1]
+        losses = {"l1": F.l1_loss(recovered, real), "pixel": 4 * F.mse_loss(recovered, real)}
+        total = config.pixel_weight * losses["l1"] + config.squared_weight / 4 * losses["pixel"]
+        error = recovered - real
         if config.lattice_weight:
             losses["lattice"] = lattice(error)
             total = total + config.lattice_weight * losses["lattice"]
@@ -369,11 +380,9 @@ class AlignRestore(Learner):
 
         # features keep what makes a person, which squared differences smooth away
         if self.identity and self.part >= config.features_from:
-            losses["features"] = self._feature_loss(recovered, batch.real)
+            losses["features"] = self._feature_loss(recovered, real)
             total = total + config.feature_weight * losses["features"]
-        self.update("network", total)
-        self.done += 1
-        return {name: value.detach() for name, value in losses.items()}
+        return losses, total
 
     def _maps(self, found: Tensor, stored: Tensor) -> Tensor:
         """What undoes each SF of a batch, (N, 2, 3); its draws are a function of seed and step."""
