@@ -4,7 +4,7 @@
     python -m benchmarks.ablations   # what each change makes of a step's time, by turns
 
 Changes that a setting makes (losses, mirrored pairs, rates) are made by that setting. The table of
-``docs/results.md`` has both kinds.
+``docs/align-restore.md`` has both kinds.
 """
 
 import statistics

@@ -18,7 +18,7 @@ from ifrp_bench.methods import Method, Setup, to_unit
 from ifrp_bench.methods.ifrp import IFRP, PRESETS
 from ifrp_bench.methods.ifrp import Config as OfIFRP
 
-COMPONENTS = 256   # they name nine in ten people whom they were not taken from (docs/results.md)
+COMPONENTS = 256   # they name nine in ten people whom they were not taken from (docs/ifrp.md)
 FACES = 8000   # looked at, at most: they are laid out as float32
 FACE_PX = 64   # at half size a person is still there, and a component is a quarter as long
 CHUNK = 256   # faces laid out at a time

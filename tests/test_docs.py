@@ -21,8 +21,8 @@ from tests.conftest import run
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = (
-    "data", "styles", "training", "destylizing", "evaluation", "own-parts", "results", "scaling",
-    "architecture",
+    "data", "styles", "training", "destylizing", "evaluation", "own-parts", "results", "align-restore",
+    "ifrp", "scaling", "architecture",
 )
 LAUNCHED = re.compile(r"^(?:torchrun|--).* -m ifrp_bench |^srun ifrp-bench ")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -75,9 +75,19 @@ def test_the_readme_is_short_enough_for_a_newcomer():
 def test_the_readme_links_to_every_page_and_every_link_leads_somewhere():
     for name in PAGES:
         assert f"docs/{name}.md" in README
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
-            assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
+    for path in (ROOT / "README.md", ROOT / "benchmarks" / "results.md", *(ROOT / "docs").glob("*.md")):
+        for link, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text()):
+            if "://" in link:
+                continue
+            there = path.parent / link if link else path
+            assert there.exists(), f"{path.name}: {link}"
+            assert not heading or heading in anchors(there), f"{path.name}: {link}#{heading}"
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_recipes_targets_methods_and_metrics_are_named():

@@ -4,7 +4,7 @@ the face place by place.
 The paper's network squeezes a turned face through 2x2 places, its baselines need an upright one. Here an
 aligner reads the picture small, with its mean and contrast taken out, so that an unseen palette does not
 matter to it; the picture is resampled once; a residual network at 32x32, 16x16 and 8x8 with a global context
-restores it. Marks: [O] option of this project, measured in ``docs/results.md`` where it says so.
+restores it. Marks: [O] option of this project, measured in ``docs/align-restore.md`` where it says so.
 """
 
 import copy
@@ -52,7 +52,7 @@ class Config:
     features: str = "builtin"   # which perceptual features (nets/identity.py) the feature term compares
     # of their relative squared difference, on half of each batch: at 0.5 from the first step on a short
     # training has the person more often and no pixel worse than at 0.1 from two fifths of it
-    # (docs/results.md)
+    # (docs/align-restore.md)
     feature_weight: NotNegative = 0.5
     features_from: Share = 0.0   # the part of the training from which it counts: it costs a sixth of a step
     jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides
@@ -70,7 +70,7 @@ class Config:
 
 OURS = {"mirror": True, "colour_maps": 0.5, "looks": 2, "fine_weight": 20.0}
 # distorted SFs are for unseen styles; what they cost on seen ones a training of minutes does not make up for
-# (docs/results.md)
+# (docs/align-restore.md)
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 60, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,
     "short": {"epochs": 15, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,

@@ -38,7 +38,7 @@ class Config:
     features: str = "builtin"   # [O]; vgg19 relu3_2 [P], a vgg_normalised file, facenet (the journal version)
     adversarial_weight: NotNegative = 0.01   # [P] lambda_0, times 0.995 an epoch, down to half of it
     # [O] the adversarial term's gradient into the faces against the pixel term's, no more than this; 0: no
-    # bound. It reached 1.8 in short trainings, most of it in lines that stand in every face (docs/results.md)
+    # bound. It reached 1.8 in short trainings, most of it in lines that stand in every face (docs/ifrp.md)
     adversarial_share: NotNegative = 0.0
     # [P] eta_0 0.001 with Caffe's VGG-19; 0: calibrated to the pixel term's gradient
     identity_weight: NotNegative = 0.0
