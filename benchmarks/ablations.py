@@ -20,7 +20,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Positive, Share
 from ifrp_bench.methods import Method, Pairs, Setup, adam
 from ifrp_bench.methods.align_restore import (
-    PRESETS, TAIL, WIDTHS, AlignRestore, Attention, Context, Restorer, doubled, stages,
+    PRESETS, TAIL, WIDTHS, AlignRestore, Attention, Context, Mixing, Restorer, doubled, stages, standardized,
 )
 from ifrp_bench.methods.align_restore import Config as OfAlignRestore
 from ifrp_bench.methods.ifrp.method import pull
@@ -32,7 +32,8 @@ CRITIC = (32, 64, 128)   # channels of its halvings
 CRITIC_RATE = 2e-4
 STEPS = 12   # timed of each change
 CHANGES = (
-    "", "attention", "context", "standardized", "detail", "shortcuts", "full-size", "ssim", "critic",
+    "", "attention", "context", "standardized", "detail", "shortcuts",
+    "full-size", "instance", "ssim", "critic",
 )
 
 
@@ -40,7 +41,8 @@ CHANGES = (
 class Config(OfAlignRestore):
     """Of `align-restore`, and what is changed."""
 
-    # taken out: attention, context, standardized, detail, shortcuts; put in: full-size, ssim, critic
+    # taken out: attention, context, standardized, detail, shortcuts
+    # put in: full-size, instance, ssim, critic
     change: str = ""
     ssim_weight: Positive = 0.1   # of 1 - SSIM
     critic_from: Share = 0.7   # the part of the training from which the critic counts
@@ -102,6 +104,20 @@ class NoShortcuts(Restorer):
         return F.pixel_shuffle(self.colours(at_64), 2) / 2 + 0.5
 
 
+class Instance(nn.Module):
+    """Maps (N, C, H, W) with the mean and contrast of each channel of each face taken out (Ulyanov et al.
+    2016), as Johnson's network has it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width, 1, 1))
+        self.offset = nn.Parameter(torch.zeros(width, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return standardized(x) * self.scale + self.offset
+
+
 def changed(change: str) -> Restorer:
     """The restorer with a change of its own, or as it is."""
     kinds = {"standardized": AsItIs, "full-size": FullSize, "shortcuts": NoShortcuts}
@@ -110,6 +126,9 @@ def changed(change: str) -> Restorer:
         kind = {"attention": Attention, "context": Context}.get(change)
         if kind and isinstance(module, kind):
             restorer.set_submodule(name, nn.Identity())
+        if change == "instance" and isinstance(module, Mixing):
+            # behind the normalisation that is folded away
+            module.widen = nn.Sequential(Instance(module.widen.in_channels), module.widen)
     if change == "detail":
         # it says nothing, ever
         for parameter in restorer.detail.parameters():
