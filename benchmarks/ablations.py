@@ -9,6 +9,7 @@ Changes that a setting makes (losses, mirrored pairs, rates) are made by that se
 
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,8 +33,7 @@ CRITIC = (32, 64, 128)   # channels of its halvings
 CRITIC_RATE = 2e-4
 STEPS = 12   # timed of each change
 CHANGES = (
-    "", "attention", "context", "standardized", "detail", "shortcuts",
-    "full-size", "instance", "ssim", "critic",
+    "attention", "context", "standardized", "detail", "shortcuts", "full-size", "instance", "ssim", "critic",
 )
 
 
@@ -41,8 +41,8 @@ CHANGES = (
 class Config(OfAlignRestore):
     """Of `align-restore`, and what is changed."""
 
-    # taken out: attention, context, standardized, detail, shortcuts
-    # put in: full-size, instance, ssim, critic
+    # taken out: attention, context, standardized, detail, shortcuts; put in: full-size, instance, ssim,
+    # critic; several with + between
     change: str = ""
     ssim_weight: Positive = 0.1   # of 1 - SSIM
     critic_from: Share = 0.7   # the part of the training from which the critic counts
@@ -51,8 +51,14 @@ class Config(OfAlignRestore):
     def __post_init__(self) -> None:
         """Raises InputError for a change that there is none of."""
         super().__post_init__()
-        if self.change not in CHANGES:
-            raise InputError(f"change {self.change!r}: one of {', '.join(CHANGES[1:])}")
+        for change in self.changes:
+            if change not in CHANGES:
+                raise InputError(f"change {change!r}: one of {', '.join(CHANGES)}, or several with + between")
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Each by itself."""
+        return tuple(self.change.split("+")) if self.change else ()
 
 
 class AsItIs(Restorer):
@@ -118,18 +124,19 @@ class Instance(nn.Module):
         return standardized(x) * self.scale + self.offset
 
 
-def changed(change: str) -> Restorer:
-    """The restorer with a change of its own, or as it is."""
+def changed(changes: Collection[str] = ()) -> Restorer:
+    """The restorer with changes, or as it is."""
     kinds = {"standardized": AsItIs, "full-size": FullSize, "shortcuts": NoShortcuts}
-    restorer = kinds.get(change, Restorer)()
+    restorer = next((kind for name, kind in kinds.items() if name in changes), Restorer)()
+    parts = {"attention": Attention, "context": Context}
+    without = tuple(kind for name, kind in parts.items() if name in changes)
     for name, module in list(restorer.named_modules()):
-        kind = {"attention": Attention, "context": Context}.get(change)
-        if kind and isinstance(module, kind):
+        if isinstance(module, without):
             restorer.set_submodule(name, nn.Identity())
-        if change == "instance" and isinstance(module, Mixing):
+        if "instance" in changes and isinstance(module, Mixing):
             # behind the normalisation that is folded away
             module.widen = nn.Sequential(Instance(module.widen.in_channels), module.widen)
-    if change == "detail":
+    if "detail" in changes:
         # it says nothing, ever
         for parameter in restorer.detail.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
@@ -144,21 +151,21 @@ class Ablation(AlignRestore):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         torch.manual_seed(setup.seed)
-        self.network.restorer = setup.place(changed(config.change))
+        self.network.restorer = setup.place(changed(config.changes))
         self.restore_face = setup.compile(self.network.restorer)
         # it has other parameters now, so the optimiser is made anew
         self.optimizers = self._optimizers() if setup.trains else {}
-        if config.change == "critic":
+        if "critic" in config.changes:
             self.networks["critic"] = self.critic = setup.place(small_critic())
             if setup.trains:
                 self.optimizers["critic"] = adam(self.critic, CRITIC_RATE, 0.5)
 
     def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         losses, total = super().compare(recovered, real)
-        if self.config.change == "ssim":
+        if "ssim" in self.config.changes:
             losses["ssim"] = 1 - similarity(recovered, real)
             total = total + self.config.ssim_weight * losses["ssim"]
-        if self.config.change == "critic" and self.part >= self.config.critic_from:
+        if "critic" in self.config.changes and self.part >= self.config.critic_from:
             losses["critic"], losses["adversarial"], pulled = self._criticised(recovered, real, total)
             total = total + pulled
         return losses, total
@@ -225,10 +232,10 @@ def main() -> None:
     faces = torch.rand(16, 3, 128, 128).contiguous(memory_format=torch.channels_last)
     pairs = Pairs(faces, faces.flip(3), torch.eye(2, 3).repeat(16, 1, 1))
     made = {}
-    for change in CHANGES:
+    for change in ("", *CHANGES, "attention+context"):
         config = Config(change=change, looks=2, fine_weight=20.0, critic_from=0.0)
         made[change] = Ablation(config, Setup(steps=1000))
-    seconds: dict[str, list[float]] = {change: [] for change in CHANGES}
+    seconds: dict[str, list[float]] = {change: [] for change in made}
     for turn in range(STEPS + 2):
         for change, method in made.items():
             begun = time.perf_counter()
@@ -239,7 +246,7 @@ def main() -> None:
     for change, times in seconds.items():
         size = sum(parameter.numel() for parameter in made[change].network.parameters()) / 1e6
         step = statistics.median(times)
-        print(f"{change or 'as it is':14} {1000 * step:5.0f} ms  x {step / whole:.2f}  {size:.2f} M")
+        print(f"{change or 'as it is':17} {1000 * step:5.0f} ms  x {step / whole:.2f}  {size:.2f} M")
 
 
 if __name__ == "__main__":
