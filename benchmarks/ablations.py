@@ -1,17 +1,17 @@
 """What each part of `align-restore` is worth: the method with one part taken out or put in.
 
-    ifrp-bench train --method benchmarks/ablations.py --set change=attention --data data/lfw --preset cpu
+    ifrp-bench train --method benchmarks/ablations.py --set change=ssim --data data/lfw --preset cpu
     python -m benchmarks.ablations   # what each change makes of a step's time, by turns
 
-Changes that a setting makes (losses, mirrored pairs, rates) are made by that setting. The table of
+Changes that a setting makes (attention, losses, mirrored pairs, rates) are made by that setting. The table of
 ``docs/align-restore.md`` has both kinds.
 """
 
 import statistics
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Positive, Share
 from ifrp_bench.methods import Method, Pairs, Setup, adam
 from ifrp_bench.methods.align_restore import (
-    PRESETS, TAIL, WIDTHS, AlignRestore, Attention, Context, Mixing, Restorer, doubled, stages, standardized,
+    PRESETS, TAIL, WIDTHS, AlignRestore, Mixing, Restorer, doubled, stages, standardized,
 )
 from ifrp_bench.methods.align_restore import Config as OfAlignRestore
 from ifrp_bench.methods.ifrp.method import pull
@@ -32,17 +32,14 @@ FINE = (12, 24)   # channels at 128x128 and at 64x64 of the path at full size
 CRITIC = (32, 64, 128)   # channels of its halvings
 CRITIC_RATE = 2e-4
 STEPS = 12   # timed of each change
-CHANGES = (
-    "attention", "context", "standardized", "detail", "shortcuts", "full-size", "instance", "ssim", "critic",
-)
+CHANGES = ("standardized", "detail", "shortcuts", "full-size", "instance", "ssim", "critic")
 
 
 @dataclass(frozen=True)
 class Config(OfAlignRestore):
     """Of `align-restore`, and what is changed."""
 
-    # taken out: attention, context, standardized, detail, shortcuts; put in: full-size, instance, ssim,
-    # critic; several with + between
+    # taken out: standardized, detail, shortcuts; put in: full-size, instance, ssim, critic
     change: str = ""
     ssim_weight: Positive = 0.1   # of 1 - SSIM
     critic_from: Share = 0.7   # the part of the training from which the critic counts
@@ -51,14 +48,8 @@ class Config(OfAlignRestore):
     def __post_init__(self) -> None:
         """Raises InputError for a change that there is none of."""
         super().__post_init__()
-        for change in self.changes:
-            if change not in CHANGES:
-                raise InputError(f"change {change!r}: one of {', '.join(CHANGES)}, or several with + between")
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """Each by itself."""
-        return tuple(self.change.split("+")) if self.change else ()
+        if self.change and self.change not in CHANGES:
+            raise InputError(f"change {self.change!r}: one of {', '.join(CHANGES)}")
 
 
 class AsItIs(Restorer):
@@ -73,8 +64,8 @@ class FullSize(Restorer):
     colours are made at full size.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **parts: bool) -> None:
+        super().__init__(**parts)
         at_128, at_64 = FINE
         self.at_full = nn.Conv2d(6, at_128, 3, 1, 1)
         self.halving = nn.Conv2d(at_128, at_64, 3, 2, 1)
@@ -124,19 +115,16 @@ class Instance(nn.Module):
         return standardized(x) * self.scale + self.offset
 
 
-def changed(changes: Collection[str] = ()) -> Restorer:
-    """The restorer with changes, or as it is."""
+def changed(change: str, **parts: bool) -> Restorer:
+    """The restorer, of the parts that ``Restorer`` is told of, with a change or as it is."""
     kinds = {"standardized": AsItIs, "full-size": FullSize, "shortcuts": NoShortcuts}
-    restorer = next((kind for name, kind in kinds.items() if name in changes), Restorer)()
-    parts = {"attention": Attention, "context": Context}
-    without = tuple(kind for name, kind in parts.items() if name in changes)
-    for name, module in list(restorer.named_modules()):
-        if isinstance(module, without):
-            restorer.set_submodule(name, nn.Identity())
-        if "instance" in changes and isinstance(module, Mixing):
-            # behind the normalisation that is folded away
-            module.widen = nn.Sequential(Instance(module.widen.in_channels), module.widen)
-    if "detail" in changes:
+    restorer = kinds.get(change, Restorer)(**parts)
+    if change == "instance":
+        for module in restorer.modules():
+            if isinstance(module, Mixing):
+                # behind the normalisation that is folded away
+                module.widen = nn.Sequential(Instance(module.widen.in_channels), module.widen)
+    if change == "detail":
         # it says nothing, ever
         for parameter in restorer.detail.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
@@ -151,21 +139,23 @@ class Ablation(AlignRestore):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         torch.manual_seed(setup.seed)
-        self.network.restorer = setup.place(changed(config.changes))
+        self.network.restorer = setup.place(
+            changed(config.change, attention=config.attention, context=config.context)
+        )
         self.restore_face = setup.compile(self.network.restorer)
         # it has other parameters now, so the optimiser is made anew
         self.optimizers = self._optimizers() if setup.trains else {}
-        if "critic" in config.changes:
+        if config.change == "critic":
             self.networks["critic"] = self.critic = setup.place(small_critic())
             if setup.trains:
                 self.optimizers["critic"] = adam(self.critic, CRITIC_RATE, 0.5)
 
     def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         losses, total = super().compare(recovered, real)
-        if "ssim" in self.config.changes:
+        if self.config.change == "ssim":
             losses["ssim"] = 1 - similarity(recovered, real)
             total = total + self.config.ssim_weight * losses["ssim"]
-        if "critic" in self.config.changes and self.part >= self.config.critic_from:
+        if self.config.change == "critic" and self.part >= self.config.critic_from:
             losses["critic"], losses["adversarial"], pulled = self._criticised(recovered, real, total)
             total = total + pulled
         return losses, total
@@ -231,22 +221,29 @@ def main() -> None:
     torch.set_num_threads(1)
     faces = torch.rand(16, 3, 128, 128).contiguous(memory_format=torch.channels_last)
     pairs = Pairs(faces, faces.flip(3), torch.eye(2, 3).repeat(16, 1, 1))
-    made = {}
-    for change in ("", *CHANGES, "attention+context"):
-        config = Config(change=change, looks=2, fine_weight=20.0, critic_from=0.0)
-        made[change] = Ablation(config, Setup(steps=1000))
+    wanted: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "no attention": {"attention": False},
+        "no context": {"context": False},
+        "neither": {"attention": False, "context": False},
+        **{change: {"change": change} for change in CHANGES},
+    }
+    made = {
+        name: Ablation(Config(looks=2, fine_weight=20.0, critic_from=0.0, **settings), Setup(steps=1000))
+        for name, settings in wanted.items()
+    }
     seconds: dict[str, list[float]] = {change: [] for change in made}
     for turn in range(STEPS + 2):
-        for change, method in made.items():
+        for name, method in made.items():
             begun = time.perf_counter()
             method.step(pairs)
             if turn >= 2:
-                seconds[change].append(time.perf_counter() - begun)
-    whole = statistics.median(seconds[""])
-    for change, times in seconds.items():
-        size = sum(parameter.numel() for parameter in made[change].network.parameters()) / 1e6
+                seconds[name].append(time.perf_counter() - begun)
+    whole = statistics.median(seconds["as it is"])
+    for name, times in seconds.items():
+        size = sum(parameter.numel() for parameter in made[name].network.parameters()) / 1e6
         step = statistics.median(times)
-        print(f"{change or 'as it is':17} {1000 * step:5.0f} ms  x {step / whole:.2f}  {size:.2f} M")
+        print(f"{name:12} {1000 * step:5.0f} ms  x {step / whole:.2f}  {size:.2f} M")
 
 
 if __name__ == "__main__":

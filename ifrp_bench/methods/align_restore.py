@@ -44,6 +44,11 @@ class Config:
     align_weight: NotNegative = 1.0   # of the distance between the map of each look and the stored one
     # at how a face lies; a second one halves the error of a short training. Runs begun before had one
     looks: Count = 1
+    # parts that tell places of each other: every place of the 8x8 map looks at every other; the whole map's
+    # mean and contrast scale every channel. A third of a step; a training of minutes is better without
+    # (docs/align-restore.md)
+    attention: bool = True
+    context: bool = True
     # of the error that every fourth pixel has in common: the grid of the pixel-shuffles
     lattice_weight: NotNegative = 200.0
     # of what an error differs from its mean over 2x2 pixels: the features, taken at half size, do not see it,
@@ -142,12 +147,12 @@ class Mixing(nn.Module):
     Two dense 3x3 convolutions in its place take 2.4 times as long in training at 64 channels and 32x32.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, context: bool = True) -> None:
         super().__init__()
         self.near = nn.Conv2d(width, width, 5, 1, 2, groups=width)
         self.norm: nn.Module = nn.BatchNorm2d(width)
         self.widen, self.narrow = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
-        self.context = Context(width)
+        self.context = Context(width) if context else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         inside = self.narrow(F.relu(self.widen(self.norm(self._near(x)))))
@@ -218,21 +223,27 @@ class Restorer(nn.Module):
     faces.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, attention: bool = True, context: bool = True) -> None:
         super().__init__()
         small, middle, large = WIDTHS
+
+        def mixing(width: int, count: int = 2) -> list[nn.Module]:
+            return [Mixing(width, context=context) for _ in range(count)]
+
+        def looking() -> nn.Module:
+            # in its place nothing, so that what follows keeps its name
+            return Attention(large) if attention else nn.Identity()
+
         self.head = nn.Conv2d(6 * 16, small, 3, 1, 1)
-        self.at_32 = nn.Sequential(Mixing(small), Mixing(small))
+        self.at_32 = nn.Sequential(*mixing(small))
         self.to_16 = nn.Conv2d(small, middle, 2, 2)
-        self.at_16 = nn.Sequential(Mixing(middle), Mixing(middle))
+        self.at_16 = nn.Sequential(*mixing(middle))
         self.to_8 = nn.Conv2d(middle, large, 2, 2)
-        self.at_8 = nn.Sequential(
-            Mixing(large), Attention(large), Mixing(large), Mixing(large), Attention(large), Mixing(large)
-        )
+        self.at_8 = nn.Sequential(*mixing(large, 1), looking(), *mixing(large), looking(), *mixing(large, 1))
         self.from_8 = nn.Conv2d(large, middle, 1)
-        self.back_at_16 = nn.Sequential(Mixing(middle), Mixing(middle))
+        self.back_at_16 = nn.Sequential(*mixing(middle))
         self.from_16 = nn.Conv2d(middle, small, 1)
-        self.back_at_32 = nn.Sequential(Mixing(small), Mixing(small))
+        self.back_at_32 = nn.Sequential(*mixing(small))
         self.detail = nn.Conv2d(6 * 4, DETAIL, 3, 1, 1)
         self.to_64 = nn.Conv2d(small, 4 * TAIL, 3, 1, 1)
         self.tail = nn.Conv2d(TAIL + DETAIL, TAIL, 3, 1, 1)
@@ -284,9 +295,10 @@ def doubled(x: Tensor) -> Tensor:
 class Network(nn.Module):
     """SFs (N, 3, 128, 128) in [0, 1] to recovered faces, which may leave the range."""
 
-    def __init__(self, looks: int = 1) -> None:
+    def __init__(self, looks: int = 1, *, attention: bool = True, context: bool = True) -> None:
         super().__init__()
-        self.aligner, self.restorer = Aligning(looks), Restorer()
+        self.aligner = Aligning(looks)
+        self.restorer = Restorer(attention=attention, context=context)
 
     def forward(self, stylized: Tensor) -> Tensor:
         return self.restorer(transform(stylized, self.aligner(stylized)[-1]))   # type: ignore[no-any-return]
@@ -319,7 +331,8 @@ class AlignRestore(Learner):
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         torch.manual_seed(setup.seed)
-        self.network: nn.Module = setup.place(Network(config.looks))
+        network = Network(config.looks, attention=config.attention, context=config.context)
+        self.network: nn.Module = setup.place(network)
         super().__init__(setup, {"network": self.network}, self._optimizers)
         compares = setup.trains and config.feature_weight
         self.identity = open_identity(config.features, setup.device) if compares else None

@@ -27,6 +27,21 @@ def test_it_is_one_network_of_less_than_five_million_parameters():
     assert sum(parameter.numel() for parameter in Network().parameters()) < 5e6
 
 
+def test_attention_and_context_can_be_left_out_and_nothing_else_changes_its_name():
+    whole, lean = set(Network().state_dict()), set(Network(attention=False, context=False).state_dict())
+    assert lean < whole
+    assert all(".context." in name or name.startswith(("restorer.at_8.1.", "restorer.at_8.4."))
+               for name in whole - lean)
+
+    torch.manual_seed(0)
+    method, batch = build(Config(attention=False, context=False), Setup(steps=4)), pairs()
+    for _ in range(2):
+        method.step(batch)
+    network = method.network.eval()
+    with torch.no_grad():
+        assert torch.allclose(method.recover(batch.stylized), network(batch.stylized).clamp(0, 1), atol=1e-4)
+
+
 def test_it_starts_from_the_upright_face():
     maps = Network(looks=2).aligner(torch.rand(2, 3, 128, 128))
     assert torch.allclose(maps, torch.eye(2, 3).expand(2, 2, -1, -1), atol=1e-6)
