@@ -340,6 +340,7 @@ class AlignRestore(Learner):
         self.restore_face = setup.compile(cast(Network, self.network).restorer)
         # and the version of the weights that it was made of
         self._for_use: tuple[int, Recovering] | None = None
+        self._watched: list[Tensor] = []
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizer = torch.optim.AdamW(
@@ -431,7 +432,9 @@ class AlignRestore(Learner):
 
     def inference(self) -> Recovering:
         """A frozen network for use, folded; made anew when a weight has changed."""
-        version = sum(tensor._version for tensor in self.network.state_dict(keep_vars=True).values())
+        # listed once: to list a network's tensors takes as long as a fiftieth of a face
+        self._watched = self._watched or [*self.network.parameters(), *self.network.buffers()]
+        version = sum(tensor._version for tensor in self._watched)
         if self._for_use is None or self._for_use[0] != version:
             self._for_use = version, Recovering(cast(Network, self.network))
         return self._for_use[1]
