@@ -236,8 +236,15 @@ def test_in_a_browser_entries_are_sorted_filtered_and_plotted(board, browser):
     cells = browser.find_elements(By.CSS_SELECTOR, ".ranking tbody tr td:nth-child(3)")
     values = [float(cell.get_attribute("data-value")) for cell in cells]
     assert values == sorted(values, reverse=True) and len(set(values)) > 1
+
+    def conditions_of_the_best() -> set[str]:
+        rows = browser.find_elements(By.CSS_SELECTOR, ".ranking tbody tr:has(td.best)")
+        return {row.get_attribute("data-condition") for row in rows}
+
+    # who is told how a face lies is not the best beside others
+    assert conditions_of_the_best() == {"raw"}
     Select(browser.find_element(By.CSS_SELECTOR, ".by-condition")).select_by_value("oracle")
-    assert sorted(shown()) == ['Ours "$x$ & co', "copy"]
+    assert sorted(shown()) == ['Ours "$x$ & co', "copy"] and conditions_of_the_best() == {"oracle"}
     browser.find_element(By.CSS_SELECTOR, ".by-text").send_keys("ours")
     assert shown() == ['Ours "$x$ & co']
     Select(browser.find_element(By.CSS_SELECTOR, ".cost")).select_by_value("parameters")
