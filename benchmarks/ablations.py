@@ -10,7 +10,6 @@ Changes that a setting makes (attention, losses, mirrored pairs, rates) are made
 import statistics
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,11 +20,11 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Positive, Share
 from ifrp_bench.methods import Method, Pairs, Setup, adam
 from ifrp_bench.methods.align_restore import (
-    PRESETS, TAIL, WIDTHS, AlignRestore, Mixing, Restorer, doubled, stages, standardized,
+    PRESETS, TAIL, WIDTHS, AlignRestore, Mixing, Network, Restorer, doubled, stages, standardized,
 )
 from ifrp_bench.methods.align_restore import Config as OfAlignRestore
 from ifrp_bench.methods.ifrp.method import pull
-from ifrp_bench.metrics.ssim import TAPS
+from ifrp_bench.metrics.ssim import C1, C2, RADIUS, band
 from ifrp_bench.nets.patchgan import least_squares
 
 FINE = (12, 24)   # channels at 128x128 and at 64x64 of the path at full size
@@ -78,27 +77,19 @@ class FullSize(Restorer):
         at_128 = F.relu(self.at_full(both))
         at_64 = F.relu(self.halving(at_128))
         read = torch.cat([F.pixel_unshuffle(both, 4), F.pixel_unshuffle(at_64, 2)], 1)
-        at_32 = self.at_32(self.head(read))
-        at_16 = self.at_16(self.to_16(at_32))
-        at_8 = self.at_8(self.to_8(at_16))
-        at_16 = self.back_at_16(at_16 + doubled(self.from_8(at_8)))
-        at_32 = self.back_at_32(at_32 + doubled(self.from_16(at_16)))
+        at_32 = self.trunk(self.head(read))
         at_64 = torch.cat([F.relu(F.pixel_shuffle(self.to_64(at_32), 2)), at_64], 1)
         at_128 = torch.cat([F.relu(F.pixel_shuffle(self.tail(at_64), 2)), at_128], 1)
         return self.colours(at_128) / 2 + 0.5   # type: ignore[no-any-return]
 
 
 class NoShortcuts(Restorer):
-    """Everything passes 8x8 places."""
+    """Everything passes 8x8 places: nothing is added on the way up, no detail passes by."""
 
-    def forward(self, upright: Tensor) -> Tensor:
-        at_32 = self.at_32(self.head(F.pixel_unshuffle(self.inputs(upright), 4)))
-        at_8 = self.at_8(self.to_8(self.at_16(self.to_16(at_32))))
+    def trunk(self, read: Tensor) -> Tensor:
+        at_8 = self.at_8(self.to_8(self.at_16(self.to_16(self.at_32(read)))))
         at_16 = self.back_at_16(doubled(self.from_8(at_8)))
-        at_32 = self.back_at_32(doubled(self.from_16(at_16)))
-        at_64 = F.relu(F.pixel_shuffle(self.to_64(at_32), 2))
-        at_64 = F.relu(self.tail(F.pad(at_64, (0, 0, 0, 0, 0, self.tail.in_channels - TAIL))))
-        return F.pixel_shuffle(self.colours(at_64), 2) / 2 + 0.5
+        return self.back_at_32(doubled(self.from_16(at_16)))   # type: ignore[no-any-return]
 
 
 class Instance(nn.Module):
@@ -124,7 +115,7 @@ def changed(change: str, **parts: bool) -> Restorer:
             if isinstance(module, Mixing):
                 # behind the normalisation that is folded away
                 module.widen = nn.Sequential(Instance(module.widen.in_channels), module.widen)
-    if change == "detail":
+    if change in ("detail", "shortcuts"):
         # it says nothing, ever
         for parameter in restorer.detail.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
@@ -138,17 +129,18 @@ class Ablation(AlignRestore):
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
-        torch.manual_seed(setup.seed)
-        self.network.restorer = setup.place(
-            changed(config.change, attention=config.attention, context=config.context)
-        )
-        self.restore_face = setup.compile(self.network.restorer)
-        # it has other parameters now, so the optimiser is made anew
-        self.optimizers = self._optimizers() if setup.trains else {}
         if config.change == "critic":
             self.networks["critic"] = self.critic = setup.place(small_critic())
             if setup.trains:
                 self.optimizers["critic"] = adam(self.critic, CRITIC_RATE, 0.5)
+
+    def make_network(self, config: OfAlignRestore, setup: Setup) -> Network:
+        assert isinstance(config, Config)
+        network = super().make_network(config, setup)
+        # each change from the draws that the whole restorer would have
+        torch.manual_seed(setup.seed)
+        network.restorer = changed(config.change, attention=config.attention, context=config.context)
+        return network
 
     def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         losses, total = super().compare(recovered, real)
@@ -193,20 +185,11 @@ def small_critic() -> nn.Module:
 def similarity(recovered: Tensor, real: Tensor) -> Tensor:
     """SSIM (metrics/ssim.py) of each channel of faces in [0, 1], averaged; it has a gradient."""
     planes = torch.stack([recovered, real, recovered**2, real**2, recovered * real])
-    band = gaussian(planes.shape[-1]).to(planes.device)
-    x, y, xx, yy, xy = band @ planes.contiguous() @ band.T
-    alike = (2 * x * y + 0.01**2) * (2 * (xy - x * y) + 0.03**2)
-    return (alike / ((x**2 + y**2 + 0.01**2) * (xx - x**2 + yy - y**2 + 0.03**2))).mean()
-
-
-@lru_cache
-def gaussian(px: int) -> Tensor:
-    """SSIM's Gaussian as a matrix (px - 10, px): each row has the taps one place further on."""
-    rows = px - len(TAPS) + 1
-    band = torch.zeros(rows, px)
-    for row in range(rows):
-        band[row, row:row + len(TAPS)] = torch.from_numpy(TAPS)
-    return band
+    gaussian = band(planes.shape[-1] - 2 * RADIUS, planes.dtype).to(planes.device)
+    x, y, xx, yy, xy = gaussian @ planes.contiguous() @ gaussian.T
+    c1, c2 = C1 / 255**2, C2 / 255**2   # of faces in [0, 1]
+    alike = (2 * x * y + c1) * (2 * (xy - x * y) + c2)
+    return (alike / ((x**2 + y**2 + c1) * (xx - x**2 + yy - y**2 + c2))).mean()
 
 
 def build(config: Config, setup: Setup) -> Ablation:

@@ -268,6 +268,7 @@ def latency(name: str, device: str, mode: str) -> dict[str, float]:
     """Milliseconds for one face: the median and the 95th percentile of 200; with ``graphs`` on a GPU, its
     pass recorded once and replayed.
     """
+    from ifrp_bench.ground.timing import call_seconds
     from ifrp_bench.methods import Setup
 
     job = _job(name)
@@ -281,13 +282,13 @@ def latency(name: str, device: str, mode: str) -> dict[str, float]:
         with torch.cuda.graph(graph):
             recover()
         recover = graph.replay
-    taken = []
-    for _ in range(220):
-        started = time.perf_counter()
+
+    def one_face() -> None:
         recover()
         _wait(device)
-        taken.append(1000 * (time.perf_counter() - started))
-    median, p95 = (round(float(np.percentile(taken[20:], share)), 2) for share in (50, 95))
+
+    taken = call_seconds(one_face, 200, warm=20)
+    median, p95 = (round(1000 * float(np.percentile(taken, share)), 2) for share in (50, 95))
     return {"median": median, "p95": p95}
 
 

@@ -9,28 +9,23 @@ caches, too. Alone on a quiet machine: beside anything else it says twice as muc
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import torch
 
 from ifrp_bench.data.shipped import find_run
+from ifrp_bench.ground.timing import call_seconds
 from ifrp_bench.recovery.trained import load_trained
 
-FACES = 200   # timed, after ten that are not
+FACES, WARM = 200, 10   # timed, and before them
 
 
 def face_times(run: Path, faces: int = FACES) -> list[float]:
     """Milliseconds of each of so many faces, in order of size."""
     method = load_trained(find_run(run)).method
     stylized = torch.rand(1, 3, 128, 128).contiguous(memory_format=torch.channels_last)
-    times = []
     with torch.inference_mode():
-        for _ in range(10 + faces):
-            begun = time.perf_counter()
-            method.recover(stylized)
-            times.append(1000 * (time.perf_counter() - begun))
-    return sorted(times[10:])
+        return sorted(1000 * taken for taken in call_seconds(lambda: method.recover(stylized), faces, WARM))
 
 
 def main() -> None:

@@ -10,7 +10,14 @@ from typing import Any
 def median_seconds(
     function: Callable[[], Any], timed: int, warm: int = 1, enough: float = math.inf
 ) -> float:
-    """Of ``timed`` calls after ``warm`` others: allocations, kernels chosen, compiled graphs.
+    """The median of ``call_seconds``."""
+    return statistics.median(call_seconds(function, timed, warm, enough))
+
+
+def call_seconds(
+    function: Callable[[], Any], timed: int, warm: int = 1, enough: float = math.inf
+) -> list[float]:
+    """What each took of ``timed`` calls after ``warm`` others: allocations, kernels chosen, compiled graphs.
 
     Once ``enough`` seconds are timed, two calls will do.
     """
@@ -21,4 +28,4 @@ def median_seconds(
         started = time.perf_counter()
         function()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return taken

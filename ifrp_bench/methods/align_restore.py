@@ -220,7 +220,7 @@ class Restorer(nn.Module):
 
     The trunk works at 32x32 after a pixel-unshuffle by four: a U-Net from 64x64 down takes ten times as long
     on a CPU. What passes it by at 64x64, and two convolutions there, keep the grid of the shuffles out of the
-    faces.
+    faces. ``attention`` and ``context`` say whether it has those parts.
     """
 
     def __init__(self, *, attention: bool = True, context: bool = True) -> None:
@@ -251,13 +251,7 @@ class Restorer(nn.Module):
 
     def forward(self, upright: Tensor) -> Tensor:
         both = self.inputs(upright)   # (N, 6, 128, 128)
-
-        # down to 8x8 and up again, with shortcuts by addition
-        at_32 = self.at_32(self.head(F.pixel_unshuffle(both, 4)))
-        at_16 = self.at_16(self.to_16(at_32))
-        at_8 = self.at_8(self.to_8(at_16))
-        at_16 = self.back_at_16(at_16 + doubled(self.from_8(at_8)))
-        at_32 = self.back_at_32(at_32 + doubled(self.from_16(at_16)))
+        at_32 = self.trunk(self.head(F.pixel_unshuffle(both, 4)))
 
         # detail beside the trunk's features, then colours
         detail = F.relu(self.detail(F.pixel_unshuffle(both, 2)))
@@ -268,6 +262,14 @@ class Restorer(nn.Module):
     def inputs(self, upright: Tensor) -> Tensor:
         """The SF as it is, in [-1, 1], and with its mean and contrast taken out: (N, 6, H, W)."""
         return torch.cat([2 * upright - 1, standardized(upright)], 1)
+
+    def trunk(self, read: Tensor) -> Tensor:
+        """Maps at 32x32 down to 8x8 and up again, with shortcuts by addition."""
+        at_32 = self.at_32(read)
+        at_16 = self.at_16(self.to_16(at_32))
+        at_8 = self.at_8(self.to_8(at_16))
+        at_16 = self.back_at_16(at_16 + doubled(self.from_8(at_8)))
+        return self.back_at_32(at_32 + doubled(self.from_16(at_16)))   # type: ignore[no-any-return]
 
 
 def lattice(error: Tensor) -> Tensor:
@@ -331,16 +333,20 @@ class AlignRestore(Learner):
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         torch.manual_seed(setup.seed)
-        network = Network(config.looks, attention=config.attention, context=config.context)
-        self.network: nn.Module = setup.place(network)
+        self.network: nn.Module = setup.place(self.make_network(config, setup))
         super().__init__(setup, {"network": self.network}, self._optimizers)
         compares = setup.trains and config.feature_weight
         self.identity = open_identity(config.features, setup.device) if compares else None
         self.find = setup.compile(cast(Network, self.network).aligner)
         self.restore_face = setup.compile(cast(Network, self.network).restorer)
-        # and the version of the weights that it was made of
+        # and the version of the weights that it was made of; listed here, as listing them takes a fiftieth
+        # of a face
         self._for_use: tuple[int, Recovering] | None = None
-        self._watched: list[Tensor] = []
+        self._weights = [*self.network.parameters(), *self.network.buffers()]
+
+    def make_network(self, config: Config, setup: Setup) -> Network:
+        """Its weights are drawn by the seed that was just set."""
+        return Network(config.looks, attention=config.attention, context=config.context)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizer = torch.optim.AdamW(
@@ -432,9 +438,7 @@ class AlignRestore(Learner):
 
     def inference(self) -> Recovering:
         """A frozen network for use, folded; made anew when a weight has changed."""
-        # listed once: to list a network's tensors takes as long as a fiftieth of a face
-        self._watched = self._watched or [*self.network.parameters(), *self.network.buffers()]
-        version = sum(tensor._version for tensor in self._watched)
+        version = sum(tensor._version for tensor in self._weights)
         if self._for_use is None or self._for_use[0] != version:
             self._for_use = version, Recovering(cast(Network, self.network))
         return self._for_use[1]

@@ -73,7 +73,7 @@ def _filtered(planes: Tensor) -> Tensor:
     for start in range(0, len(down), BLOCK):
         out = down[start:start + BLOCK]
         torch.mm(
-            _band(len(out), planes.dtype),
+            band(len(out), planes.dtype),
             planes.view(height, -1)[start : start + len(out) + 2 * RADIUS],
             out=out,
         )
@@ -81,17 +81,17 @@ def _filtered(planes: Tensor) -> Tensor:
     across = rows.new_empty(len(rows), width - 2 * RADIUS)
     for start in range(0, across.shape[1], BLOCK):
         out = across[:, start:start + BLOCK]
-        out.copy_(rows[:, start:start + out.shape[1] + 2 * RADIUS] @ _band(out.shape[1], planes.dtype).T)
+        out.copy_(rows[:, start:start + out.shape[1] + 2 * RADIUS] @ band(out.shape[1], planes.dtype).T)
     return across.view(len(down), *others, -1)
 
 
 @lru_cache
-def _band(rows: int, dtype: torch.dtype) -> Tensor:
-    """(rows, rows + 10): each row has the taps one place further on."""
-    band = torch.zeros(rows, rows + 2 * RADIUS, dtype=dtype)
+def band(rows: int, dtype: torch.dtype) -> Tensor:
+    """The Gaussian as a matrix (rows, rows + 10): each row has the taps one place further on."""
+    matrix = torch.zeros(rows, rows + 2 * RADIUS, dtype=dtype)
     for row in range(rows):
-        band[row, row:row + len(TAPS)] = torch.from_numpy(TAPS)
-    return band
+        matrix[row, row:row + len(TAPS)] = torch.from_numpy(TAPS)
+    return matrix
 
 
 def score(recovered: np.ndarray, real: np.ndarray) -> Columns:
