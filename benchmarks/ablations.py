@@ -142,8 +142,10 @@ class Ablation(AlignRestore):
         network.restorer = changed(config.change, attention=config.attention, context=config.context)
         return network
 
-    def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        losses, total = super().compare(recovered, real)
+    def compare(
+        self, recovered: Tensor, real: Tensor, shown: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        losses, total = super().compare(recovered, real, shown)
         if self.config.change == "ssim":
             losses["ssim"] = 1 - similarity(recovered, real)
             total = total + self.config.ssim_weight * losses["ssim"]

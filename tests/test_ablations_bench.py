@@ -60,12 +60,12 @@ def test_similarity_is_ssim_of_the_channels(pairs):
 def test_the_critic_pulls_at_faces_no_harder_than_its_share(pairs):
     method = Ablation(Config(change="critic", critic_share=0.1), Setup(steps=10))
     recovered = pairs.stylized.clone().requires_grad_()
-    losses, others = method.compare(recovered, pairs.real)
+    losses, others = method.compare(recovered, pairs.real, pairs.real)
     assert "critic" not in losses   # it begins at seven tenths
     without, = torch.autograd.grad(others, recovered)
 
     method.at(7)
-    losses, total = method.compare(recovered, pairs.real)
+    losses, total = method.compare(recovered, pairs.real, pairs.real)
     assert {"critic", "adversarial"} <= set(losses)
     of_all, = torch.autograd.grad(total, recovered)
     assert float((of_all - without).norm()) == pytest.approx(0.1 * float(without.norm()), rel=1e-3)

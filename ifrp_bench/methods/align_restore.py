@@ -21,7 +21,7 @@ from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Count, NotNegative, Positive, Share
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, Stage
 from ifrp_bench.nets.identity import open_identity
-from ifrp_bench.nets.stn import IDENTITY, composed, frame_maps, jittered, misplacement, transform
+from ifrp_bench.nets.stn import IDENTITY, composed, frame_maps, inverse, jittered, misplacement, transform
 
 ALIGNER_WIDTHS = (32, 64, 96, 96)   # channels of its halvings, from 64x64 to 4x4
 WIDTHS = (64, 144, 288)   # channels at 32x32, 16x16 and 8x8
@@ -60,6 +60,9 @@ class Config:
     # (docs/align-restore.md)
     feature_weight: NotNegative = 0.5
     features_from: Share = 0.0   # the part of the training from which it counts: it costs a sixth of a step
+    # whether it compares with the real face moved to where the undone SF shows it: where the map is off,
+    # features that are asked for elsewhere teach a blur (docs/align-restore.md). Runs begun before did not
+    registered: bool = False
     jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides
     # the part of the training from which the restorer sees SFs undone by the network's own map
     own_from: Share = 0.2
@@ -73,7 +76,10 @@ class Config:
             )
 
 
-OURS = {"mirror": True, "colour_maps": 0.5, "looks": 2, "fine_weight": 20.0}
+OURS = {
+    "mirror": True, "colour_maps": 0.5, "looks": 2, "fine_weight": 20.0, "registered": True,
+    "feature_weight": 1.0,   # registered, twice as much does not cost pixels
+}
 # distorted SFs are for unseen styles; what they cost on seen ones a training of minutes does not make up for
 # (docs/align-restore.md)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -272,6 +278,13 @@ class Restorer(nn.Module):
         return self.back_at_32(at_32 + doubled(self.from_16(at_16)))   # type: ignore[no-any-return]
 
 
+def as_shown(real: Tensor, stored: Tensor, maps: Tensor) -> Tensor:
+    """Real faces (N, 3, H, W) moved to where SFs that ``maps`` undo in place of the ``stored`` ones, both
+    (N, 2, 3), show them.
+    """
+    return transform(real, composed(inverse(stored), maps), outside="border")
+
+
 def lattice(error: Tensor) -> Tensor:
     """How much of an error (N, C, H, W) repeats every four pixels: the mean square, over faces, channels and
     the sixteen places of a 4x4 block, of what a place's mean error differs from the face's.
@@ -376,15 +389,21 @@ class AlignRestore(Learner):
         with self.setup.autocast():
             recovered = self.restore_face(transform(batch.stylized, maps)).float()
 
-        of_faces, total = self.compare(recovered, batch.real)
+        # the undone SF shows the face beside where the real one lies, by as much as that map is off
+        shown = as_shown(batch.real, batch.warp, maps) if config.registered else batch.real
+        of_faces, total = self.compare(recovered, batch.real, shown)
         losses |= of_faces
         total = total + config.align_weight * torch.stack(apart).sum()
         self.update("network", total)
         self.done += 1
         return {name: value.detach() for name, value in losses.items()}
 
-    def compare(self, recovered: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The terms that teach the restorer, and their weighted sum; faces are (N, 3, 128, 128) in [0, 1]."""
+    def compare(
+        self, recovered: Tensor, real: Tensor, shown: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms that teach the restorer, and their weighted sum; faces are (N, 3, 128, 128) in [0, 1],
+        ``shown`` the real ones that the features are to be of.
+        """
         config = self.config
         # absolute differences keep edges, squared ones the mean colour; the latter in the terms of the other
         # methods: faces in [-1, 1]
@@ -400,7 +419,7 @@ class AlignRestore(Learner):
 
         # features keep what makes a person, which squared differences smooth away
         if self.identity and self.part >= config.features_from:
-            losses["features"] = self._feature_loss(recovered, real)
+            losses["features"] = self._feature_loss(recovered, shown)
             total = total + config.feature_weight * losses["features"]
         return losses, total
 
@@ -414,15 +433,15 @@ class AlignRestore(Learner):
         own = (torch.rand(len(stored), 1, 1) < share).to(stored.device)
         return torch.where(own, found, noisy)
 
-    def _feature_loss(self, recovered: Tensor, real: Tensor) -> Tensor:
+    def _feature_loss(self, recovered: Tensor, shown: Tensor) -> Tensor:
         """Squared difference of the features of half of the batch, at half size, by the square of the real
         ones: between 0 and about 1.
         """
         assert self.identity
-        half = (len(real) + 1) // 2
+        half = (len(shown) + 1) // 2
         with self.setup.autocast():
             with torch.no_grad():
-                wanted = self.identity(F.avg_pool2d(real[:half], 2)).float()
+                wanted = self.identity(F.avg_pool2d(shown[:half], 2)).float()
             got = self.identity(F.avg_pool2d(recovered[:half], 2)).float()
         return F.mse_loss(got, wanted) / wanted.square().mean()
 

@@ -123,14 +123,16 @@ def composed(first: Tensor, then: Tensor) -> Tensor:
 def inverse(matrix: Tensor) -> Tensor:
     """The (N, 2, 3) maps that undo (N, 2, 3) maps."""
     last = matrix.new_tensor([0.0, 0.0, 1.0]).expand(len(matrix), 1, 3)
-    return torch.linalg.inv(torch.cat([matrix, last], 1))[:, :2]
+    # without a check, which a GPU would have to be waited for
+    return torch.linalg.inv_ex(torch.cat([matrix, last], 1))[0][:, :2]
 
 
-def transform(x: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned, zero outside.
+def transform(x: Tensor, matrix: Tensor, outside: str = "zeros") -> Tensor:
+    """Bilinear sampling of (N, C, H, W) at ``matrix`` (N, 2, 3), corners aligned; ``outside`` zeros or, as
+    "border", the nearest value.
 
     Grids in float32.
     """
     with torch.autocast(x.device.type, enabled=False):
         grid = F.affine_grid(matrix.float(), list(x.shape), align_corners=True)
-        return F.grid_sample(x.float(), grid, align_corners=True).to(x.dtype)
+        return F.grid_sample(x.float(), grid, padding_mode=outside, align_corners=True).to(x.dtype)

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.methods import Pairs, Setup
 from ifrp_bench.methods.align_restore import (
-    Config, Context, Network, Recovering, build, fine, lattice, stages, standardized,
+    METHOD, Config, Context, Network, Recovering, as_shown, build, fine, lattice, stages, standardized,
 )
-from ifrp_bench.nets.stn import composed, frame_maps, transform
+from ifrp_bench.nets.stn import composed, frame_maps, inverse, transform
 
 
 def pairs(count: int = 4) -> Pairs:
@@ -183,6 +183,30 @@ def test_features_are_counted_from_when_they_say():
     early, late = stages(Config(features_from=0.25), 100)
     assert (early.middle, early.share, late.middle, late.share) == (12, 0.25, 62, 0.75)
     assert len(stages(Config(feature_weight=0.0), 100)) == 1
+
+
+def test_a_face_is_moved_to_where_a_map_that_is_off_shows_it():
+    real, stored = pairs().real, pairs().warp
+    stylized = transform(real, inverse(stored), "border")
+    found = stored + torch.tensor([[0.02, -0.03, 0.08], [0.03, 0.02, -0.06]])
+    undone, shown = transform(stylized, found, "border"), as_shown(real, stored, found)
+    inner = (..., slice(32, -32), slice(32, -32))   # what has never left the picture
+    assert float((shown - undone)[inner].abs().max()) < 0.02 < 0.2 < float((real - undone)[inner].abs().max())
+    assert torch.allclose(as_shown(real, stored, stored), real, atol=1e-4)
+
+
+def test_features_are_compared_where_the_restorer_sees_the_face():
+    batch, off = pairs(), torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.0, 0.0]])
+    losses = {}
+    for registered in (False, True):
+        method = build(Config(registered=registered), Setup(steps=10))
+        method._maps = lambda found, stored: stored + off
+        # a restorer that gives back the real face as it sees it
+        method.restore_face = lambda _: as_shown(batch.real, batch.warp, batch.warp + off).requires_grad_()
+        losses[registered] = method.step(batch)
+    assert float(losses[True]["features"]) < 1e-6 < 0.01 < float(losses[False]["features"])
+    assert losses[True]["l1"] == losses[False]["l1"] > 0.01   # pixels are the real face's where it lies
+    assert all(preset["registered"] for preset in METHOD.presets.values())
 
 
 def test_parts_of_a_training_that_are_out_of_order_are_one_line():
