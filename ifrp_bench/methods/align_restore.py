@@ -80,7 +80,8 @@ OURS = {
     "mirror": True, "colour_maps": 0.5, "looks": 2, "fine_weight": 20.0, "registered": True,
     "feature_weight": 1.0,   # registered, twice as much hardly costs pixels
 }
-# in minutes a quarter of mapped colours has the person more often on seen styles (docs/align-restore.md)
+# in minutes a quarter of mapped colours is nearer to the person on seen styles, half on unseen ones
+# (docs/align-restore.md)
 IN_MINUTES = OURS | {"batch_size": 16, "colour_maps": 0.25}
 # distorted SFs are for unseen styles; what they cost on seen ones a training of minutes does not make up for
 # (docs/align-restore.md)
