@@ -63,6 +63,8 @@ class Config:
     # whether it compares with the real face moved to where the undone SF shows it: where the map is off,
     # features that are asked for elsewhere teach a blur (docs/align-restore.md). Runs begun before did not
     registered: bool = False
+    # and whether pixels are compared there, too
+    registered_pixels: bool = False
     jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides
     # the part of the training from which the restorer sees SFs undone by the network's own map
     own_from: Share = 0.2
@@ -392,9 +394,17 @@ class AlignRestore(Learner):
         with self.setup.autocast():
             recovered = self.restore_face(transform(batch.stylized, maps)).float()
 
-        # the undone SF shows the face beside where the real one lies, by as much as that map is off
-        shown = as_shown(batch.real, batch.warp, maps) if config.registered else batch.real
-        of_faces, total = self.compare(recovered, batch.real, shown)
+        # the undone SF shows each face beside where the real one lies, by as much as that map is off;
+        # features are of half of the faces
+        real, half = batch.real, (len(maps) + 1) // 2
+        if config.registered_pixels:
+            real = as_shown(real, batch.warp, maps)
+            shown = real[:half]
+        elif config.registered:
+            shown = as_shown(real[:half], batch.warp[:half], maps[:half])
+        else:
+            shown = real[:half]
+        of_faces, total = self.compare(recovered, real, shown)
         losses |= of_faces
         total = total + config.align_weight * torch.stack(apart).sum()
         self.update("network", total)
@@ -405,7 +415,7 @@ class AlignRestore(Learner):
         self, recovered: Tensor, real: Tensor, shown: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The terms that teach the restorer, and their weighted sum; faces are (N, 3, 128, 128) in [0, 1],
-        ``shown`` the real ones that the features are to be of.
+        ``shown`` the real ones, of the first faces alone, that the features are to be of.
         """
         config = self.config
         # absolute differences keep edges, squared ones the mean colour; the latter in the terms of the other
@@ -437,15 +447,14 @@ class AlignRestore(Learner):
         return torch.where(own, found, noisy)
 
     def _feature_loss(self, recovered: Tensor, shown: Tensor) -> Tensor:
-        """Squared difference of the features of half of the batch, at half size, by the square of the real
-        ones: between 0 and about 1.
+        """Squared difference of the features of the first faces, as many as are ``shown``, at half size, by
+        the square of the real ones: between 0 and about 1.
         """
         assert self.identity
-        half = (len(shown) + 1) // 2
         with self.setup.autocast():
             with torch.no_grad():
-                wanted = self.identity(F.avg_pool2d(shown[:half], 2)).float()
-            got = self.identity(F.avg_pool2d(recovered[:half], 2)).float()
+                wanted = self.identity(F.avg_pool2d(shown, 2)).float()
+            got = self.identity(F.avg_pool2d(recovered[:len(shown)], 2)).float()
         return F.mse_loss(got, wanted) / wanted.square().mean()
 
     def learning_rate(self) -> float:

@@ -195,17 +195,20 @@ def test_a_face_is_moved_to_where_a_map_that_is_off_shows_it():
     assert torch.allclose(as_shown(real, stored, stored), real, atol=1e-4)
 
 
-def test_features_are_compared_where_the_restorer_sees_the_face():
+def test_features_and_pixels_are_compared_where_the_restorer_sees_the_face():
     batch, off = pairs(), torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.0, 0.0]])
-    losses = {}
-    for registered in (False, True):
-        method = build(Config(registered=registered), Setup(steps=10))
+
+    def losses(**registered):
+        method = build(Config(**registered), Setup(steps=10))
         method._maps = lambda found, stored: stored + off
         # a restorer that gives back the real face as it sees it
         method.restore_face = lambda _: as_shown(batch.real, batch.warp, batch.warp + off).requires_grad_()
-        losses[registered] = method.step(batch)
-    assert float(losses[True]["features"]) < 1e-6 < 0.01 < float(losses[False]["features"])
-    assert losses[True]["l1"] == losses[False]["l1"] > 0.01   # pixels are the real face's where it lies
+        return method.step(batch)
+
+    neither, features, both = losses(), losses(registered=True), losses(registered_pixels=True)
+    assert float(features["features"]) < 1e-6 < 0.01 < float(neither["features"])
+    assert features["l1"] == neither["l1"] > 0.01   # pixels are the real face's where it lies
+    assert float(both["features"]) < 1e-6 and float(both["l1"]) == 0
     assert all(preset["registered"] for preset in METHOD.presets.values())
 
 
