@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.settings import Count, NotNegative, Positive, Share
+from ifrp_bench.ground.warp import FACE_PX
 from ifrp_bench.methods import Learner, Method, Pairs, Setup, Stage
 from ifrp_bench.nets.identity import open_identity
 from ifrp_bench.nets.stn import IDENTITY, composed, frame_maps, inverse, jittered, misplacement, transform
@@ -30,6 +31,7 @@ TAIL = 24   # channels at 64x64 before the colours
 HEADS = 6   # of the attention at 8x8
 WARM_UP = 50   # steps
 LEAST_RATE = 0.02   # of the learning rate, at the first step
+LATTICE_PX = 4   # the period of the grid that a trunk at a quarter of the size leaves
 EPS = 1e-5   # added to variances
 
 
@@ -51,6 +53,9 @@ class Config:
     context: bool = True
     # of the error that every fourth pixel has in common: the grid of the pixel-shuffles
     lattice_weight: NotNegative = 200.0
+    # within squares of so many pixels: a grid that turns over from cheek to cheek is none in a whole face.
+    # A multiple of four by which 128 can be divided
+    lattice_px: Count = FACE_PX
     # of what an error differs from its mean over 2x2 pixels: the features, taken at half size, do not see it,
     # and a short training fills it with a grid. Runs begun before had none
     fine_weight: NotNegative = 0.0
@@ -71,7 +76,9 @@ class Config:
     own_until: Share = 0.5   # and the part from which it sees no others
 
     def __post_init__(self) -> None:
-        """Raises InputError for parts of a training that are out of order."""
+        """Raises InputError for squares that do not tile a face and parts of a training out of order."""
+        if self.lattice_px % LATTICE_PX or FACE_PX % self.lattice_px:
+            raise InputError(f"lattice_px {self.lattice_px}: one of 4, 8, 16, 32, 64, 128")
         if not 0 <= self.own_from < self.own_until <= 1:
             raise InputError(
                 f"own_from {self.own_from} and own_until {self.own_until}: two parts of a training, in order"
@@ -290,16 +297,20 @@ def as_shown(real: Tensor, stored: Tensor, maps: Tensor) -> Tensor:
     return transform(real, composed(inverse(stored), maps), outside="border")
 
 
-def lattice(error: Tensor) -> Tensor:
-    """How much of an error (N, C, H, W) repeats every four pixels: the mean square, over faces, channels and
-    the sixteen places of a 4x4 block, of what a place's mean error differs from the face's.
+def lattice(error: Tensor, square_px: int = FACE_PX) -> Tensor:
+    """How much of an error (N, C, H, W) repeats every four pixels within squares of ``square_px``: the mean
+    square, over squares, channels and the sixteen places of a 4x4 block, of what a place's mean error differs
+    from the square's.
 
     A trunk at a quarter of the size leaves such a grid: a place of its map makes 16 pixels, each by weights
     of its own. Real faces have nothing of it, so it is seen long before it counts in any pixel loss.
     """
     n, c, h, w = error.shape
-    by_place = error.reshape(n, c, h // 4, 4, w // 4, 4).mean((2, 4))   # (N, C, 4, 4)
-    return (by_place - by_place.mean((2, 3), keepdim=True)).square().mean()
+    blocks = square_px // LATTICE_PX
+    by_place = error.reshape(
+        n, c, h // square_px, blocks, LATTICE_PX, w // square_px, blocks, LATTICE_PX
+    ).mean((3, 6))   # (N, C, squares, 4, squares, 4)
+    return (by_place - by_place.mean((3, 5), keepdim=True)).square().mean()
 
 
 def fine(error: Tensor) -> Tensor:
@@ -424,7 +435,7 @@ class AlignRestore(Learner):
         total = config.pixel_weight * losses["l1"] + config.squared_weight / 4 * losses["pixel"]
         error = recovered - real
         if config.lattice_weight:
-            losses["lattice"] = lattice(error)
+            losses["lattice"] = lattice(error, config.lattice_px)
             total = total + config.lattice_weight * losses["lattice"]
         if config.fine_weight:
             losses["fine"] = fine(error)

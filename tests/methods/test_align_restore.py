@@ -159,13 +159,23 @@ def test_what_is_fine_is_what_halving_does_not_see():
 
 
 def test_the_lattice_is_what_repeats_every_four_pixels():
-    error = torch.rand(2, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3) - 0.5
+    error = torch.rand(2, 3, 32, 32).repeat_interleave(4, 2).repeat_interleave(4, 3) - 0.5
     assert float(lattice(error)) < 1e-12   # however large: every place of a block has as much of it
     for period in (2, 4):
-        grid = torch.zeros(1, 3, 32, 32)
+        grid = torch.zeros(1, 3, 128, 128)
         grid[:, :, ::period] = 0.1
-        assert float(lattice(error + grid)) == pytest.approx(0.01 * (1 - 1 / period) / period, rel=1e-3)
+        wanted = pytest.approx(0.01 * (1 - 1 / period) / period, rel=1e-3)
+        assert float(lattice(error + grid)) == wanted and float(lattice(error + grid, 16)) == wanted
+
+        # one that turns over from one half of a face to the other is seen in squares alone
+        grid[..., :64] *= -1
+        assert float(lattice(grid)) < 1e-12 and float(lattice(grid, 16)) == wanted
     assert float(lattice(torch.rand(1, 3, 128, 128))) < 1e-3   # of what repeats by chance
+
+
+def test_squares_that_do_not_tile_a_face_are_one_line():
+    with pytest.raises(InputError, match="lattice_px 6: one of 4, 8, 16, 32, 64, 128"):
+        Config(lattice_px=6)
 
 
 def test_for_use_alone_nothing_of_a_training_is_built():
