@@ -68,7 +68,8 @@ class Config:
     # whether it compares with the real face moved to where the undone SF shows it: where the map is off,
     # features that are asked for elsewhere teach a blur (docs/align-restore.md). Runs begun before did not
     registered: bool = False
-    # and whether pixels are compared there, too
+    # whether pixels are compared there, too, and features with them: sharper faces, a little beside where the
+    # real ones lie (docs/align-restore.md)
     registered_pixels: bool = False
     jitter: NotNegative = 0.03   # spread of the noise on stored maps, in half-sides
     # the part of the training from which the restorer sees SFs undone by the network's own map
@@ -298,9 +299,9 @@ def as_shown(real: Tensor, stored: Tensor, maps: Tensor) -> Tensor:
 
 
 def lattice(error: Tensor, square_px: int = FACE_PX) -> Tensor:
-    """How much of an error (N, C, H, W) repeats every four pixels within squares of ``square_px``: the mean
-    square, over squares, channels and the sixteen places of a 4x4 block, of what a place's mean error differs
-    from the square's.
+    """How much of an error (N, C, H, W) repeats every four pixels within squares of ``square_px``, which tile
+    it: the mean square, over squares, channels and the sixteen places of a 4x4 block, of what a place's mean
+    error differs from the square's.
 
     A trunk at a quarter of the size leaves such a grid: a place of its map makes 16 pixels, each by weights
     of its own. Real faces have nothing of it, so it is seen long before it counts in any pixel loss.
@@ -410,11 +411,9 @@ class AlignRestore(Learner):
         real, half = batch.real, (len(maps) + 1) // 2
         if config.registered_pixels:
             real = as_shown(real, batch.warp, maps)
-            shown = real[:half]
-        elif config.registered:
-            shown = as_shown(real[:half], batch.warp[:half], maps[:half])
-        else:
-            shown = real[:half]
+        shown = real[:half]
+        if config.registered and not config.registered_pixels:
+            shown = as_shown(shown, batch.warp[:half], maps[:half])
         of_faces, total = self.compare(recovered, real, shown)
         losses |= of_faces
         total = total + config.align_weight * torch.stack(apart).sum()
