@@ -8,8 +8,7 @@ no network and opens from disk.
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,41 +21,16 @@ from PIL import Image
 from ifrp_bench.data.format import Dataset, open_dataset, read_recovered
 from ifrp_bench.ground.errors import InputError
 from ifrp_bench.ground.files import write_whole
-from ifrp_bench.ground.ranks import match_characteristic
 from ifrp_bench.ground.warp import WINDOW_PX
 from ifrp_bench.metrics import JUDGED_BY
 from ifrp_bench.results.judges import HIT, agreement, first_judge, further_judges, opposed
+from ifrp_bench.results.plots import Plot, plots_of, robustness_plots, style_count_plots
 from ifrp_bench.results.printing import cells, chances, label_of, number, spread, titles
 from ifrp_bench.results.spread import curve_points, read_rows, training_style_points
 from ifrp_bench.results.tables import Tables, declared_in, notes_of, read_results, read_scores, tables_of
 
 SHOWN = 3   # worst, median and best faces of a style, each
 EXAMPLES = 3   # right and wrong searches of an entry, each
-DISTRIBUTIONS = (   # column, title, unit
-    ("psnr_db", "PSNR of each face", "dB"),
-    ("ssim", "SSIM of each face", ""),
-    ("cosine", "Cosine to the own real face", ""),
-)
-ROBUST = {"psnr": "PSNR, dB", "rank1": "Right person nearest of all, %", "vr": "Verified at 0.1 %, %"}
-CURVE_UNITS = {
-    "rotation": "degrees",
-    "shift": "of the window's side",
-    "strength": "0 is the photograph",
-    "blur": "pixels",
-    "jpeg": "quality",
-}
-CURVE_COLOURS = (
-    "#1f77b4",
-    "#d95f02",
-    "#2a9d4a",
-    "#c2185b",
-    "#7b52ab",
-    "#8c6d31",
-    "#008b8b",
-    "#555555",
-    "#b8860b",
-    "#e4572e",
-)
 TITLES = {   # of a table that is not here its name
     "table1": "Table 1: PSNR (dB) and SSIM",
     "table2": "Table 2: face retrieval (FRR, %) and consistency (FCR, %)",
@@ -119,7 +93,9 @@ def write_report(folder: Path, sketches: Path | None = None, tables: Tables | No
         provenance=_provenance(facts, scores, of_sketches),
         tables=[_as_html_table(name, table) for name, table in tables.items()],
         heat=_heat_maps(folder, tables.get("styles")),
-        curves=[*_curves(by_entry), *_over_styles(training_style_points(scores, facts["entries"]))],
+        curves=[
+            *plots_of(by_entry), *style_count_plots(training_style_points(scores, facts["entries"]))
+        ],
         robustness=_robustness(folder, facts["data_sha256"]),
         entries=entries,
         leading=leading.label,
@@ -284,16 +260,11 @@ def data_uri(face: np.ndarray) -> str:
 def _provenance(
     facts: dict[str, Any], scores: pd.DataFrame, sketches: pd.DataFrame | None
 ) -> list[tuple[str, str]]:
-    people = scores["identity"].nunique()
+    people, styles = scores["identity"].nunique(), scores["style"].nunique()
     stylized = len(scores.drop_duplicates(["face", "style"]))
+    tested = f"split {facts['split']}: {stylized} stylized faces of {people} people, {styles} styles"
     found = [
-        (
-            "data set",
-            (
-                f"{facts['data']}, split {facts['split']}: {stylized} stylized faces of {people} people,"
-                f" {scores['style'].nunique()} styles"
-            ),
-        ),
+        ("data set", f"{facts['data']}, {tested}"),
         ("its sha256", facts["data_sha256"]),
         ("protocol", facts["protocol"]),
         ("metrics", ", ".join(facts["metrics"])),
@@ -306,94 +277,67 @@ def _provenance(
         named = [f"{judge['name']}, sha256 {judge['sha256'][:16]}..." for judge in judges]
         found.append(("recogniser", "; ".join([*named, chance])))
     if sketches is not None:
-        found.append(
-            (
-                "sketches",
-                (
-                    f"{sketches['identity'].nunique()} people, data set"
-                    f" {sketches.iloc[0]['data_sha256'][:16]}..."
-                ),
-            )
-        )
-    return [
-        *found,
-        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-    ]
+        drawn, sha256 = sketches["identity"].nunique(), sketches.iloc[0]["data_sha256"]
+        found.append(("sketches", f"{drawn} people, data set {sha256[:16]}..."))
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return [*found, ("versions", versions)]
 
 
 def _as_html_table(name: str, table: pd.DataFrame) -> dict[str, Any]:
     columns, rows = cells(table)
-    lines = [
-        (
-            label,
-            [
-                (
-                    None
-                    if cell is None
-                    else {
-                        "value": float(cell["mean"]),
-                        "text": number(cell) or "none",
-                        "spread": spread(cell),
-                        "reported": number(cell, "reported"),
-                        "best": bool(cell["best"]),
-                        "second": bool(cell["second"]),
-                    }
-                )
-                for cell in row
-            ],
-        )
-        for label, row in rows
-    ]
     named, chance = titles(table), chances(table)
     return {
         "name": name,
         "title": TITLES.get(name, name),
         "columns": [named[column] for column in columns],
-        "rows": lines,
+        "rows": [(label, [_as_html_cell(cell) for cell in row]) for label, row in rows],
         "chance": [chance.get(column, "") for column in columns] if chance else [],
     }
 
 
+def _as_html_cell(cell: pd.Series | None) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    return {
+        "value": float(cell["mean"]),
+        "text": number(cell) or "none",
+        "spread": spread(cell),
+        "reported": number(cell, "reported"),
+        "best": bool(cell["best"]),
+        "second": bool(cell["second"]),
+    }
+
+
 def _heat_maps(folder: Path, table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A map method x style of each score: a cell's colour goes from
-    the lowest to the highest value of the map.
-    """
+    """A map method x style of each score."""
     if table is None:
         return []
+    labels = [column.label for metric in declared_in(folder).values() for column in metric.columns]
     maps = []
-    labels = [
-        column.label for metric in declared_in(folder).values() for column in metric.columns if column.label
-    ]
-    for score in dict.fromkeys(labels):
+    for score in dict.fromkeys(filter(None, labels)):
         named = table["column"].str.removeprefix(f"{score} ")
         # a further recogniser's, "rank1 (dlib) candy", are a map of their own
         part = table[(named != table["column"]) & ~named.str.startswith("(")]
-        if part.empty:
-            continue
-        columns, rows = cells(part)
-        low, high = part["mean"].min(), part["mean"].max()
-        shown = [
-            (
-                label,
-                [
-                    (
-                        None
-                        if cell is None
-                        else (number(cell), _heat_colour((cell["mean"] - low) / max(high - low, 1e-9)))
-                    )
-                    for cell in row
-                ],
-            )
-            for label, row in rows
-        ]
-        maps.append(
-            {
-                "score": score.upper(),
-                "styles": [column.removeprefix(f"{score} ") for column in columns],
-                "rows": shown,
-            }
-        )
+        if not part.empty:
+            maps.append(_heat_map(score, part))
     return maps
+
+
+def _heat_map(score: str, part: pd.DataFrame) -> dict[str, Any]:
+    """A cell's colour goes from the lowest to the highest value of the map."""
+    columns, rows = cells(part)
+    low, high = part["mean"].min(), part["mean"].max()
+
+    def shown(cell: pd.Series | None) -> tuple[str, tuple[str, str]] | None:
+        if cell is None:
+            return None
+        return number(cell), _heat_colour((cell["mean"] - low) / max(high - low, 1e-9))
+
+    return {
+        "score": score.upper(),
+        "styles": [column.removeprefix(f"{score} ") for column in columns],
+        "rows": [(label, [shown(cell) for cell in row]) for label, row in rows],
+    }
 
 
 def _heat_colour(part: float) -> tuple[str, str]:
@@ -411,154 +355,12 @@ def _heat_colour(part: float) -> tuple[str, str]:
     return "rgb({:.0f} {:.0f} {:.0f})".format(*colour), "#000" if luminance > 0.179 else "#fff"
 
 
-def _curves(by_entry: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """CMC curves and distributions as SVG text."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    drawn = []
-    first = next(iter(by_entry.values()))
-    with plt_style():
-        if "rank" in first:
-            drawn.append(_match_curve(by_entry))
-        for column, title, unit in DISTRIBUTIONS:
-            if column in first:
-                drawn.append(_distribution(by_entry, column, title, unit))
-    return drawn
-
-
-def _over_styles(points: pd.DataFrame) -> list[dict[str, str]]:
-    """Scores of unseen styles over the number of training styles, a line a method; none of no points."""
-    if points.empty:
-        return []
-    from matplotlib import pyplot as plt
-
-    shown = [score for score in ("psnr", "rank1") if score in set(points["score"])]
-    with plt_style():
-        figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.6), squeeze=False)
-        for score, axis in zip(shown, axes.flat):
-            lines = list(points[points["score"] == score].groupby(["method", "condition"], sort=False))
-            for ((method, condition), line), colour in zip(lines, _colours(len(lines))):
-                label = label_of(str(method), "", str(condition))
-                axis.plot(line["pictures"], line["mean"], label=label, color=colour, marker="o", markersize=4)
-                axis.fill_between(line["pictures"], line["low"], line["high"], color=colour, alpha=0.15)
-            axis.set_xscale("log", base=2)
-            ticks = sorted(set(points["pictures"]))
-            axis.set_xticks(ticks, [str(tick) for tick in ticks])
-            axis.minorticks_off()
-            axis.set(xlabel="styles trained on", title=ROBUST[score])
-        axes.flat[0].legend(frameon=False, fontsize=7)
-        figure.tight_layout()
-        alt = (
-            "Scores of styles that no run was trained on over the number of styles that a run was trained on;"
-            " tables/training-styles.csv has the values"
-        )
-        return [{"title": "Unseen styles, by the number of training styles", "alt": alt, "svg": _svg(figure)}]
-
-
-def _match_curve(by_entry: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """The cumulative match characteristic, a curve an entry, and chance."""
-    from matplotlib import pyplot as plt
-
-    people = next(iter(by_entry.values()))["identity"].nunique()
-    up_to = min(50, people)
-    ks = range(1, up_to + 1)
-    figure, axes = plt.subplots(figsize=(6, 3.6))
-    for (label, frame), colour in zip(by_entry.items(), _colours(len(by_entry))):
-        axes.plot(ks, 100 * match_characteristic(frame["rank"].to_numpy(), up_to), label=label, color=colour)
-    axes.plot(ks, [100 * k / people for k in ks], color="#999999", linestyle=":", label="chance")
-    axes.set(
-        xlabel="k nearest real faces", ylabel="right person among them, %", xlim=(1, up_to), ylim=(0, 100)
-    )
-    axes.legend(frameon=False, fontsize=7)
-    alt = (
-        "The share of queries whose right person is among the k nearest real faces, a curve a method; "
-        "table 2 has the values at five"
-    )
-    return {"title": "Cumulative match characteristic", "alt": alt, "svg": _svg(figure)}
-
-
-def _distribution(by_entry: dict[str, pd.DataFrame], column: str, title: str, unit: str) -> dict[str, str]:
-    """A box an entry."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 0.42 * len(by_entry) + 1))
-    shown = []
-    for frame in by_entry.values():
-        values = frame[column].replace([np.inf, -np.inf], np.nan).dropna().to_numpy()
-        shown.append(values if len(values) else np.array([np.nan]))
-    axes.boxplot(
-        shown, orientation="horizontal", whis=(5, 95), showfliers=False, medianprops={"color": "#d95f02"},
-    )
-    axes.set_yticks(range(1, len(shown) + 1), list(by_entry))
-    axes.set(xlabel=unit)
-    axes.invert_yaxis()
-    alt = f"{title}: a box a method from the first to the third quartile, whiskers from 5 to 95 %"
-    return {"title": title, "alt": alt, "svg": _svg(figure)}
-
-
-def _robustness(folder: Path, data_sha256: str) -> list[dict[str, str]]:
-    """Scores along the robustness curves, a plot a score; none where there are no curves of this data set."""
+def _robustness(folder: Path, data_sha256: str) -> list[Plot]:
+    """Scores along the robustness curves; none where there are no curves of this data set."""
     if not (folder / "curves.csv").is_file():
         return []
     rows = read_rows(folder / "curves.csv")
-    if set(rows["data_sha256"]) != {data_sha256}:
-        return []
-    import matplotlib
-
-    matplotlib.use("svg")
-    points = curve_points(rows)
-    with plt_style():
-        return [_curve_plot(points, score, words) for score, words in ROBUST.items()]
-
-
-def _curve_plot(points: pd.DataFrame, score: str, words: str) -> dict[str, str]:
-    """Small axes, one a curve, a line an entry, with its interval."""
-    from matplotlib import pyplot as plt
-
-    names = list(dict.fromkeys(points["curve"]))
-    figure, axes = plt.subplots(2, (len(names) + 1) // 2, figsize=(12, 6), sharey=True, squeeze=False)
-    for name, axis in zip(names, axes.flat):
-        part = points[(points["curve"] == name) & (points["score"] == score)]
-        entries = list(part.groupby(["method", "run", "condition"], sort=False))
-        for (entry, line), colour in zip(entries, _colours(len(entries))):
-            label = label_of(*map(str, entry))   # type: ignore[arg-type]
-            axis.plot(line["value"], line["mean"], label=label, color=colour, marker="o", markersize=3)
-            axis.fill_between(line["value"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
-        axis.set(title=f"{name}, {CURVE_UNITS.get(name, '')}".rstrip(", "))
-        if name == "jpeg":   # from good to bad, like the others
-            axis.invert_xaxis()
-    axes.flat[0].legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    alt = f"{words} as one thing changes at a time, a line a method; tables/curves.csv has the values"
-    return {"title": words, "alt": alt, "svg": _svg(figure)}
-
-
-@contextmanager
-def plt_style() -> Iterator[None]:
-    """How plots look, the same text for the same figure."""
-    from matplotlib import pyplot as plt
-
-    style: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": "ifrp-bench", "font.size": 9,
-        "axes.spines.top": False, "axes.spines.right": False,
-    }
-    with plt.rc_context(style):
-        yield
-
-
-def _colours(count: int) -> list[str]:
-    return [CURVE_COLOURS[number % len(CURVE_COLOURS)] for number in range(count)]
-
-
-def _svg(figure: Any) -> str:
-    """The figure's SVG element alone; the same figure, the same text."""
-    from matplotlib import pyplot as plt
-
-    text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg"):]
+    return robustness_plots(curve_points(rows)) if set(rows["data_sha256"]) == {data_sha256} else []
 
 
 def _template() -> jinja2.Template:
