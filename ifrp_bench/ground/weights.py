@@ -17,6 +17,8 @@ from ifrp_bench.ground.files import digest_of, write_whole
 if TYPE_CHECKING:
     from torch import Tensor
 
+FACENET = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+SIMILARITY = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/"
 FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 
 # Weights that users download: their address; file names of torchvision and torch-fidelity carry the first
@@ -25,12 +27,8 @@ DOWNLOADS = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "inception": FIDELITY + "weights-inception-2015-12-05-6726825d.pth",
-    "lpips": (
-        "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth"
-    ),
-    "facenet": (
-        "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
-    ),
+    "lpips": SIMILARITY + "lpips/weights/v0.1/vgg.pth",
+    "facenet": FACENET + "20180402-114759-vggface2.pt",
 }
 # of those whose file name does not carry it, as published by third parties; a sha256 unless it says otherwise
 HASHES = {
@@ -94,23 +92,17 @@ def load_state(path: Path, *, sha256: str | None = None) -> dict[str, "Tensor"]:
     if not path.is_file():
         raise InputError(f"{path}: no such weight file")
     data = path.read_bytes()
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(
-            f"{path}: its sha256 is {hashlib.sha256(data).hexdigest()[:12]}..., expected {sha256[:12]}...;"
-            " place or download it again"
-        )
+    if sha256 and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        which = f"its sha256 is {found[:12]}..., expected {sha256[:12]}..."
+        raise InputError(f"{path}: {which}; place or download it again")
     try:
-        state = (
-            load(data)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            state = load(data)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        what = (
-            "a web page"
-            if data[:256].lstrip().lower().startswith((b"<!doctype", b"<html"))
-            else "a broken file"
-        )
+        page = data[:256].lstrip().lower().startswith((b"<!doctype", b"<html"))
+        what = "a web page" if page else "a broken file"
         raise InputError(f"{path}: {what}, not weights ({' '.join(str(error).split())[:100]})") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")

@@ -71,48 +71,24 @@ class Head:
     def skin(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Head, face and neck, without ears and eyeballs."""
         t = self.t
-        ax = x.abs()
-        d = ellipsoid(x, y - 0.36, z + 0.14, 0.735 * t["head_width"], 0.80 * t["head_height"], 0.90)
-        d = _smin(
-            d, ellipsoid(x, y - 0.42, z - 0.30, 0.55 * t["head_width"], 0.42, 0.42 + t["forehead"]), 0.25
-        )
-        d = _smin(
-            d,
-            ellipsoid(
-                x, y + 0.30, z - 0.05, 0.575 * t["jaw_width"] + t["fat"], 0.80 * t["face_length"], 0.66
-            ),
-            0.25,
-        )
-        d = _smin(
-            d,
-            sphere(
-                ax - 0.41 * t["jaw_width"],
-                y + 0.56 * t["face_length"],
-                z - 0.06,
-                0.085 + 0.05 * t["jaw_corner"] + t["fat"],
-            ),
-            0.34,
-        )
-        d = _smin(
-            d,
-            ellipsoid(x, y - self.chin_y - 0.30, z - 0.27, 0.40 * t["jaw_width"] + t["fat"], 0.36, 0.33),
-            0.22,
-        )
-        chin = ellipsoid(x, y - self.chin_y, z - (0.43 + t["chin_out"]), t["chin_width"] + 0.05, 0.13, 0.17)
+        width, jaw, length, fat = t["head_width"], t["jaw_width"], t["face_length"], t["fat"]
+        chin_y, smile, ax = self.chin_y, t["smile"], x.abs()
+
+        # skull, forehead, the face below, corners of the jaw, chin
+        d = ellipsoid(x, y - 0.36, z + 0.14, 0.735 * width, 0.80 * t["head_height"], 0.90)
+        d = _smin(d, ellipsoid(x, y - 0.42, z - 0.30, 0.55 * width, 0.42, 0.42 + t["forehead"]), 0.25)
+        d = _smin(d, ellipsoid(x, y + 0.30, z - 0.05, 0.575 * jaw + fat, 0.80 * length, 0.66), 0.25)
+        corner = 0.085 + 0.05 * t["jaw_corner"] + fat
+        d = _smin(d, sphere(ax - 0.41 * jaw, y + 0.56 * length, z - 0.06, corner), 0.34)
+        d = _smin(d, ellipsoid(x, y - chin_y - 0.30, z - 0.27, 0.40 * jaw + fat, 0.36, 0.33), 0.22)
+        chin = ellipsoid(x, y - chin_y, z - (0.43 + t["chin_out"]), t["chin_width"] + 0.05, 0.13, 0.17)
         d = _smin(d, chin, 0.30)
-        d = _smin(
-            d,
-            sphere(
-                ax - 0.36,
-                y + 0.24 - t["cheek_y"] - 0.03 * t["smile"],
-                z - 0.47,
-                0.20 * t["cheek"] + t["fat"] + 0.02 * t["smile"],
-            ),
-            0.28,
-        )
-        d = _smin(
-            d, ellipsoid(ax - 0.24, y - 0.20, z - 0.60, 0.26, 0.06, 0.06 + 0.055 * t["brow_ridge"]), 0.20
-        )
+
+        # cheeks, brow ridges, around the mouth, sockets; then what stands out of them
+        cheek_y, cheek = y + 0.24 - t["cheek_y"] - 0.03 * smile, 0.20 * t["cheek"] + fat + 0.02 * smile
+        d = _smin(d, sphere(ax - 0.36, cheek_y, z - 0.47, cheek), 0.28)
+        ridge = 0.06 + 0.055 * t["brow_ridge"]
+        d = _smin(d, ellipsoid(ax - 0.24, y - 0.20, z - 0.60, 0.26, 0.06, ridge), 0.20)
         d = _smin(d, ellipsoid(x, y - self.mouth_y, z - 0.56, 0.30, 0.24, 0.18), 0.22)
         d = _smax(d, -ellipsoid(ax - 0.30, y + 0.005, z - 0.86 - t["eye_depth"], 0.20, 0.125, 0.17), 0.16)
         d = self._nose(d, x, ax, y, z)
@@ -126,28 +102,18 @@ class Head:
         top_y, top_z = 0.10, 0.66
         along = ((y - top_y) / (self.nose_y - top_y)).clamp(0, 1)
         ridge_z = top_z + (self.nose_z - 0.05 - top_z) * along + t["nose_hump"] * (4 * along * (1 - along))
-        bridge = (
-            x * x + (z - ridge_z).square() + (y - top_y - (self.nose_y - top_y) * along).square()
-        ).sqrt() - (0.05 + 0.030 * along) * t["nose_bridge"]
-        d = _smin(d, bridge, 0.13)
-        nose_y = self.nose_y + t["nose_up"]
-        tip = sphere(x, y - nose_y, z - self.nose_z, 0.098 * t["nose_tip"])
-        wing = ellipsoid(
-            ax - 0.105 * t["nose_width"],
-            self.nose_y * -1 + y + 0.015,
-            z - self.nose_z + 0.12,
-            0.066,
-            0.066,
-            0.09,
-        )
+        ridge_y = (y - top_y - (self.nose_y - top_y) * along).square()
+        width = (0.05 + 0.030 * along) * t["nose_bridge"]
+        d = _smin(d, (x * x + (z - ridge_z).square() + ridge_y).sqrt() - width, 0.13)
+
+        # wings, tip, nostrils
+        out, nose_y, nose_z = t["nose_width"], self.nose_y + t["nose_up"], self.nose_z
+        tip = sphere(x, y - nose_y, z - nose_z, 0.098 * t["nose_tip"])
+        wing_y = self.nose_y * -1 + y + 0.015
+        wing = ellipsoid(ax - 0.105 * out, wing_y, z - nose_z + 0.12, 0.066, 0.066, 0.09)
         d = _smin(_smin(d, wing, 0.06), tip, 0.08)
-        return _smax(
-            d,
-            -ellipsoid(
-                ax - 0.062 * t["nose_width"], y - nose_y + 0.085, z - self.nose_z + 0.05, 0.036, 0.024, 0.06
-            ),
-            0.02,
-        )
+        nostril = ellipsoid(ax - 0.062 * out, y - nose_y + 0.085, z - nose_z + 0.05, 0.036, 0.024, 0.06)
+        return _smax(d, -nostril, 0.02)
 
     def almond(self, ax: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates of the eye's opening: (u, v) / (half width, half height), tilted."""
@@ -176,18 +142,15 @@ class Head:
         upper_r = 0.050 * t["lip_upper"] * taper.sqrt() * thin
         lower_r = 0.060 * t["lip_lower"] * taper.sqrt() * thin
         gap = self.open * taper
-        upper = (
-            (y - line - 0.034 * t["lip_upper"] - gap * 0.3).square() * 1.1 + (z - depth + 0.01).square()
-        ).sqrt() - upper_r
-        lower = (
-            (y - line + 0.046 * t["lip_lower"] + gap).square() + (z - depth + 0.025).square()
-        ).sqrt() - lower_r
+        upper_y = (y - line - 0.034 * t["lip_upper"] - gap * 0.3).square() * 1.1
+        upper = (upper_y + (z - depth + 0.01).square()).sqrt() - upper_r
+        lower_y = (y - line + 0.046 * t["lip_lower"] + gap).square()
+        lower = (lower_y + (z - depth + 0.025).square()).sqrt() - lower_r
         beyond = (x.abs() - self.mouth_w).clamp(min=0)
         d = _smin(d, torch.maximum(upper, beyond), 0.035)
         d = _smin(d, torch.maximum(lower, beyond), 0.035)
-        hole = torch.maximum(
-            (y - line + gap * 0.35).abs() - 0.62 * gap - 0.006, x.abs() - 0.93 * self.mouth_w
-        )
+        inside = (y - line + gap * 0.35).abs() - 0.62 * gap - 0.006
+        hole = torch.maximum(inside, x.abs() - 0.93 * self.mouth_w)
         return _smax(d, -torch.maximum(hole * 0.8, (depth - 0.09) - z), 0.02)
 
     def eyes(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -215,23 +178,12 @@ class Head:
         thick = torch.where(s["buzz"] | s["receding"], 0.022 + 0.02 * volume, thick)
         thick = torch.where(s["afro"], 0.20 + 0.28 * volume, thick)
         thick = torch.where(s["tied"], 0.045 + 0.02 * volume, thick)
-        wave = (
-            0.012
-            * torch.sin(9 * y + 7 * x + t["hair_seed"])
-            * torch.sin(8 * z + 5 * x)
-            * (1 + 2 * t["hair_wave"])
-        )
-        shell = (
-            ellipsoid(
-                x,
-                y - 0.36,
-                z + 0.14,
-                0.735 * t["head_width"] + thick,
-                0.80 * t["head_height"] + thick * 1.25,
-                0.90 + thick,
-            )
-            + wave
-        )
+        curls = torch.sin(9 * y + 7 * x + t["hair_seed"])
+        wave = 0.012 * curls * torch.sin(8 * z + 5 * x) * (1 + 2 * t["hair_wave"])
+        wide, high = 0.735 * t["head_width"] + thick, 0.80 * t["head_height"] + thick * 1.25
+        shell = ellipsoid(x, y - 0.36, z + 0.14, wide, high, 0.90 + thick) + wave
+
+        # where the face is free
         front = 0.86 * t["head_height"] - 0.05 + t["hairline"]
         front = torch.where(s["fringe"], 0.36 + 0.12 * volume, front)
         front = torch.where(s["receding"], front + 0.22, front)
@@ -240,24 +192,14 @@ class Head:
         width = torch.where(s["long"] | s["bob"], 0.56 + 0.06 * volume, 0.69 + 0.03 * volume)
         centre = (front - 1.25) / 2
         face = ellipsoid(x - part * (y + 0.2).clamp(0, 1), y - centre, z - 0.80, width, front - centre, 1.05)
+
+        # what hangs at the sides
         hangs = s["long"] | s["bob"]
-        bottom = torch.where(
-            s["long"],
-            -1.05 - 0.9 * t["hair_length"],
-            torch.where(s["bob"], -0.55 - 0.35 * t["hair_length"], torch.full_like(front, -0.02)),
-        )
-        side_y = (0.45 + bottom) / 2
-        side = (
-            ellipsoid(
-                ax - 0.66 * t["head_width"] - 0.4 * thick,
-                y - side_y,
-                z + 0.16,
-                0.17 + 0.12 * volume,
-                (0.45 - bottom) / 2 + 0.25,
-                0.46,
-            )
-            + wave
-        )
+        cut = torch.where(s["bob"], -0.55 - 0.35 * t["hair_length"], torch.full_like(front, -0.02))
+        bottom = torch.where(s["long"], -1.05 - 0.9 * t["hair_length"], cut)
+        side_x, side_y = ax - 0.66 * t["head_width"] - 0.4 * thick, y - (0.45 + bottom) / 2
+        reach = (0.45 - bottom) / 2 + 0.25
+        side = ellipsoid(side_x, side_y, z + 0.16, 0.17 + 0.12 * volume, reach, 0.46) + wave
         shell = torch.where(hangs, _smin(shell, side, 0.2), shell)
         nape = torch.where(hangs, bottom, torch.full_like(bottom, -0.35))
         shell = _smax(shell, torch.where(z < -0.25, nape, bottom) - y, 0.08)

@@ -40,12 +40,8 @@ class _Camera:
     """Rays through frame pixels for heads in their pose, such that both eyes project to CelebA's."""
 
     def __init__(self, t: dict[str, Tensor], head: Head) -> None:
-        cy, sy, cp, sp = (
-            torch.cos(t["yaw"]),
-            torch.sin(t["yaw"]),
-            torch.cos(t["pitch"]),
-            torch.sin(t["pitch"]),
-        )
+        cy, sy = torch.cos(t["yaw"]), torch.sin(t["yaw"])
+        cp, sp = torch.cos(t["pitch"]), torch.sin(t["pitch"])
         zero = torch.zeros_like(cy)
         yaw = torch.stack([cy, zero, sy, zero, zero + 1, zero, -sy, zero, cy], -1).view(-1, 3, 3)
         pitch = torch.stack([zero + 1, zero, zero, zero, cp, -sp, zero, sp, cp], -1).view(-1, 3, 3)
@@ -54,28 +50,23 @@ class _Camera:
         eyes = torch.cat([eyes, (head.eye_z + head.eye_r)[:, :, None].expand(-1, 2, 1)], 2)   # (N, 2, 3)
         world = eyes @ self.rotation.transpose(1, 2)
         image = world[..., :2] / (CAMERA - world[..., 2:])   # on the plane at distance 1
-        left, right = torch.view_as_complex(image[:, 0].contiguous()), torch.view_as_complex(
-            image[:, 1].contiguous()
-        )
+        left, right = (torch.view_as_complex(eye.contiguous()) for eye in image.unbind(1))
         a, b = (complex(x, -y) for x, y in TEMPLATE_PX[:2])   # frame pixels, y up
         self.turn = (right - left) / (b - a)
         self.move = left - self.turn * a
 
     def rays(self, width: int, height: int) -> tuple[Tensor, Tensor]:
-        """Origin (N, 3, 1) and directions (N, 3, P) in the head's frame,
-        for a grid of width x height over the frame.
+        """Origin (N, 3, 1) and directions (N, 3, P) in the head's frame, for a grid of width x height over
+        the frame.
         """
         sx, sy = FRAME_PX[0] / width, FRAME_PX[1] / height
         device = self.turn.device
         x = (torch.arange(width, device=device) + 0.5) * sx - 0.5
         y = (torch.arange(height, device=device) + 0.5) * sy - 0.5
-        # (1, P)
-        pixel = torch.complex(x[None, :].expand(height, width), -y[:, None].expand(height, width)).reshape(
-            1, -1
-        )
+        grid = x[None, :].expand(height, width), -y[:, None].expand(height, width)
+        pixel = torch.complex(*grid).reshape(1, -1)   # (1, P)
         plane = self.turn[:, None] * pixel + self.move[:, None]
-        direction = torch.stack([plane.real, plane.imag, -torch.ones_like(plane.real)], 1)
-        direction = unit(direction)
+        direction = unit(torch.stack([plane.real, plane.imag, -torch.ones_like(plane.real)], 1))
         origin = torch.tensor([0.0, 0.0, CAMERA], device=device).view(1, 3, 1).expand(len(plane), 3, 1)
         back = self.rotation.transpose(1, 2)
         return back @ origin, back @ direction
@@ -134,8 +125,8 @@ def _march_to_edge(head: Head, origin: Tensor, direction: Tensor, t: Tensor) -> 
 def _track(
     head: Head, origin: Tensor, direction: Tensor, t: Tensor, best: Tensor, closest: Tensor, steps: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """March and keep where each ray came closest: distance along it,
-    that place, that distance, the last distance.
+    """March and keep where each ray came closest: distance along it, that place, that distance, the last
+    distance.
     """
     d = closest
     for _ in range(steps):
@@ -159,8 +150,8 @@ def _normal(head: Head, p: Tensor) -> Tensor:
 def _shade(
     head: Head, camera: _Camera, origin: Tensor, direction: Tensor, near: Tensor, behind: Tensor
 ) -> Tensor:
-    """Linear colours of rays, (N, 3, P), marched on from ``near``;
-    ``behind`` is what is seen where they miss.
+    """Linear colours of rays, (N, 3, P), marched on from ``near``; ``behind`` is what is seen where they
+    miss.
     """
     t = head.t
     depth, cover = _march_to_edge(head, origin, direction, near)
@@ -182,15 +173,11 @@ def _shade(
     sky = (0.62 + 0.38 * (n * up).sum(1)) * occlusion
     half = unit(key - direction)
     shine = (n * half).sum(1).clamp(min=0)
-    specular = (
-        (gloss * shine.pow(28) * 0.55 + gloss.clamp(min=0.5).sub(0.5) * shine.pow(220) * 2.2)
-        * shadow
-        * facing.clamp(min=0)
-    )
+    glints = gloss * shine.pow(28) * 0.55 + gloss.clamp(min=0.5).sub(0.5) * shine.pow(220) * 2.2
+    specular = glints * shadow * facing.clamp(min=0)
     rim = (1 + (n * direction).sum(1)).clamp(min=0).pow(3) * 0.10 * occlusion
-    light = t["light"][:, None] * (
-        direct3 * 1.05 * warm + t["ambient"][:, None] * sky[:, None] * (2 - warm) + rim[:, None]
-    )
+    ambient = t["ambient"][:, None] * sky[:, None] * (2 - warm)
+    light = t["light"][:, None] * (direct3 * 1.05 * warm + ambient + rim[:, None])
     colour = albedo * light + specular[:, None] * 0.35
     return torch.lerp(behind, colour, cover[:, None])
 
@@ -226,8 +213,8 @@ def _noise(x: Tensor, y: Tensor, z: Tensor, seed: Tensor) -> Tensor:
 
 
 def _grain(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Value noise in [-1, 1] of cells of size 1: an integer hash at
-    the corners, so every device has the same.
+    """Value noise in [-1, 1] of cells of size 1: an integer hash at the corners, so every device has the
+    same.
     """
     cell = [value.floor() for value in (x, y, z)]
     fx, fy, fz = (value - low for value, low in zip((x, y, z), cell))
@@ -262,17 +249,15 @@ def _colour(head: Head, p: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     hair = _palette(HAIR, t["hair_colour"])
     albedo, gloss = _skin_colour(head, x, y, z, n, hair)
     eye, eye_gloss = _eye_colour(head, x, y, z)
-    around = torch.atan2(x - 0.35 * t["hair_part"], z + 0.35) + 0.10 * t["hair_wave"] * torch.sin(
-        7 * y + t["hair_seed"]
-    )
+    waving = 0.10 * t["hair_wave"] * torch.sin(7 * y + t["hair_seed"])
+    around = torch.atan2(x - 0.35 * t["hair_part"], z + 0.35) + waving
     strand = _grain(42 * around, 2.6 * y + t["hair_seed"], 5 * z)
     lock = _grain(11 * around, 1.3 * y + t["hair_seed"], 2 * z)
     hair_here = hair * (1 + 0.42 * strand + 0.30 * lock)[:, None].clamp(min=0.25)
     shirt = _muted(t["shirt_r"], t["shirt_g"], t["shirt_b"])
-    for number, (colour, shine) in enumerate(
-        ((eye, eye_gloss), (hair_here, torch.full_like(gloss, 0.32)), (shirt, torch.full_like(gloss, 0.05))),
-        1,
-    ):
+    dull = torch.full_like(gloss, 0.05)
+    others = (eye, eye_gloss), (hair_here, torch.full_like(gloss, 0.32)), (shirt, dull)
+    for number, (colour, shine) in enumerate(others, 1):
         here = part == number
         albedo = torch.where(here[:, None], colour, albedo)
         gloss = torch.where(here, shine, gloss)
@@ -303,17 +288,11 @@ def _complexion(head: Head, x: Tensor, y: Tensor, z: Tensor, fine: Tensor) -> Te
     nose = _ramp(-sphere(x, y - head.nose_y, (z - 0.9) * 0.5, 0.0), -0.2, 0.0)
     red = (t["ruddy"] * (cheeks + 0.7 * nose) + 0.12 * _noise(5 * x, 5 * y, 5 * z, seed)).clamp(min=0)
     tint = torch.stack([1 + 0.02 * red, 1 - 0.20 * red, 1 - 0.22 * red], 1)
-    albedo = (
-        _palette(SKIN, t["skin"])
-        * tint
-        * (1 + 0.03 * fine + 0.04 * _grain(9 * x + seed, 9 * y, 9 * z))[:, None]
-    )
+    grain = 1 + 0.03 * fine + 0.04 * _grain(9 * x + seed, 9 * y, 9 * z)
+    albedo = _palette(SKIN, t["skin"]) * tint * grain[:, None]
     freckle = t["freckles"] * _ramp(fine, 0.30, 0.7) * _ramp(-(y + 0.15).abs(), -0.42, -0.1) * (z > 0.3)
-    mole = (
-        t["mole"]
-        * _ramp(-((x - t["mole_x"]).square() + (y - t["mole_y"]).square()).sqrt(), -0.03, -0.018)
-        * (z > 0.2)
-    )
+    from_mole = ((x - t["mole_x"]).square() + (y - t["mole_y"]).square()).sqrt()
+    mole = t["mole"] * _ramp(-from_mole, -0.03, -0.018) * (z > 0.2)
     return albedo * (1 - 0.30 * freckle.clamp(0, 1) - 0.6 * mole)[:, None]
 
 
@@ -331,13 +310,10 @@ def _lips(head: Head, x: Tensor, y: Tensor, z: Tensor, albedo: Tensor) -> tuple[
     lips = _ramp(-torch.maximum(high, low), -0.012, 0.012) * _ramp(taper, 0.0, 0.10) * (z > 0.35)
     rouge = torch.stack([1 - 0.10 * t["lip_red"], 0.62 - 0.26 * t["lip_red"], 0.66 - 0.22 * t["lip_red"]], 1)
     albedo = albedo * (1 + lips[:, None] * (rouge - 1))
-    seam = (
-        torch.exp(-((y - line + 0.35 * gap) / 0.011).square()) * (taper > 0.02) * (z > 0.35) * (gap < 0.012)
-    )
+    middle = y - line + 0.35 * gap
+    seam = torch.exp(-(middle / 0.011).square()) * (taper > 0.02) * (z > 0.35) * (gap < 0.012)
     albedo = albedo * (1 - 0.55 * seam)[:, None]
-    inside = (
-        (z < depth - 0.035) & (z > 0.3) & ((y - line + 0.35 * gap).abs() < 0.72 * gap + 0.004) & (gap > 0.008)
-    )
+    inside = (z < depth - 0.035) & (z > 0.3) & (middle.abs() < 0.72 * gap + 0.004) & (gap > 0.008)
     teeth = inside & (y > line - 0.45 * gap - 0.002)
     dark = torch.tensor([0.05, 0.012, 0.012], device=x.device).view(1, 3, 1)
     ivory = torch.tensor([0.66, 0.62, 0.54], device=x.device).view(1, 3, 1) * (0.55 + 0.45 * taper)[:, None]
@@ -352,13 +328,8 @@ def _brows(head: Head, x: Tensor, y: Tensor, z: Tensor, albedo: Tensor, hair: Te
     v = y - (height + t["brow_tilt"] * (ax - 0.30) + 0.05 * t["brow_arch"] * (0.45 - (u - 0.25).square()))
     thick = 0.040 * t["brow_thick"] * (1 - 0.45 * (u + 0.1).clamp(0, 1))
     hairs = 0.86 + 0.22 * _grain(60 * (x + 0.5 * y) + t["hair_seed"], 16 * y, 4 * z)
-    brow = (
-        _ramp(-v.abs() / thick, -1.15, -0.55)
-        * _ramp(-u.abs(), -1.0, -0.82)
-        * (z > 0.25)
-        * t["brow_dark"]
-        * hairs
-    )
+    shape = _ramp(-v.abs() / thick, -1.15, -0.55) * _ramp(-u.abs(), -1.0, -0.82) * (z > 0.25)
+    brow = shape * t["brow_dark"] * hairs
     return albedo + brow.clamp(0, 0.95)[:, None] * (hair * 0.55 - albedo)
 
 
@@ -375,27 +346,16 @@ def _lids_and_lines(head: Head, x: Tensor, y: Tensor, z: Tensor, albedo: Tensor)
     lash = torch.exp(-(edge / (0.010 + 0.008 * t["liner"])).square()) * (at_eye & (v > 0))
     under = torch.exp(-(below / 0.007).square()) * (at_eye & (v <= 0)) * (0.25 + 0.35 * t["liner"])
     albedo = albedo * (1 - 0.85 * lash - under)[:, None].clamp(min=0.06)
-    crease = (
-        torch.exp(-((edge - 0.032 - 0.02 * t["lid_crease"]) / 0.008).square())
-        * _ramp(-u.abs(), -1.15, -0.6)
-        * (0.2 + 0.35 * t["lid_crease"])
-    )
-    bag = (
-        torch.exp(-(((v + 0.75 * (1 - u * u)) * head.lid_h + 0.075) / 0.022).square())
-        * _ramp(-u.abs(), -1.2, -0.5)
-        * t["bags"]
-        * 0.45
-    )
+    crease = torch.exp(-((edge - 0.032 - 0.02 * t["lid_crease"]) / 0.008).square())
+    crease = crease * _ramp(-u.abs(), -1.15, -0.6) * (0.2 + 0.35 * t["lid_crease"])
+    bag = torch.exp(-(((v + 0.75 * (1 - u * u)) * head.lid_h + 0.075) / 0.022).square())
+    bag = bag * _ramp(-u.abs(), -1.2, -0.5) * t["bags"] * 0.45
     fold_x = 0.135 * t["nose_width"] + 0.06 + (-(y - head.nose_y)).clamp(0, 0.5) * 0.42
-    fold = (
-        torch.exp(-((ax - fold_x) / 0.02).square())
-        * _ramp(-(y - head.nose_y + 0.19).abs(), -0.24, -0.10)
-        * (0.35 * t["age"] + 0.28 * t["smile"])
-    )
+    fold = torch.exp(-((ax - fold_x) / 0.02).square()) * _ramp(-(y - head.nose_y + 0.19).abs(), -0.24, -0.10)
+    fold = fold * (0.35 * t["age"] + 0.28 * t["smile"])
     wave = torch.sin(26 * y + 0.8 * torch.sin(4 * x + t["hair_seed"]))
-    lines = (
-        torch.exp(-(wave / 0.35).square()) * _ramp(y, 0.33, 0.42) * _ramp(-ax, -0.48, -0.2) * 0.22 * t["age"]
-    )
+    lines = torch.exp(-(wave / 0.35).square()) * _ramp(y, 0.33, 0.42) * _ramp(-ax, -0.48, -0.2)
+    lines = lines * 0.22 * t["age"]
     dim = ((crease + bag.clamp(0, 0.5) + fold + lines) * front).clamp(0, 0.8)
     return albedo * torch.stack([1 - 0.55 * dim, 1 - 0.75 * dim, 1 - 0.75 * dim], 1)
 
@@ -415,9 +375,8 @@ def _beard(
     above = above * _ramp(-(ax - head.mouth_w * 1.05), -0.05, 0.05) * (z > 0.4) * (1 - lips)
     chin = jaw * _ramp(-ax, -0.34, -0.22)
     grown = torch.where(t["beard"] > 0.75, jaw, torch.where(t["beard"] > 0.25, chin, torch.zeros_like(jaw)))
-    whiskers = (t["moustache"] * above + grown).clamp(0, 1) * (
-        0.85 + 0.15 * _grain(48 * x + t["hair_seed"], 18 * y, 48 * z)
-    )
+    strands = 0.85 + 0.15 * _grain(48 * x + t["hair_seed"], 18 * y, 48 * z)
+    whiskers = (t["moustache"] * above + grown).clamp(0, 1) * strands
     shade = t["stubble"] * (jaw + above).clamp(0, 1) * (0.75 + 0.25 * fine) * 0.55
     albedo = albedo * (1 - shade)[:, None] + (shade * 0.5)[:, None] * hair
     return albedo + (0.93 * whiskers)[:, None] * (hair * (0.75 + 0.35 * fine)[:, None] - albedo), whiskers
@@ -430,15 +389,11 @@ def _eye_colour(head: Head, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Te
     dy = y / head.eye_r - t["gaze_y"]
     r = (dx * dx + dy * dy).sqrt()
     angle = torch.atan2(dy, dx)
-    iris = (
-        _palette(IRIS, t["iris"])
-        * (1.05 + 0.4 * torch.sin(23 * angle + t["hair_seed"]) * _ramp(r, 0.15, 0.4))[:, None]
-    )
+    rays = 1.05 + 0.4 * torch.sin(23 * angle + t["hair_seed"]) * _ramp(r, 0.15, 0.4)
+    iris = _palette(IRIS, t["iris"]) * rays[:, None]
     iris = iris * (1 - 0.6 * _ramp(r, 0.40, 0.50))[:, None]
-    white = (
-        torch.tensor([0.78, 0.75, 0.73], device=x.device).view(1, 3, 1)
-        * (1 - 0.25 * _ramp(r, 0.5, 1.1))[:, None]
-    )
+    white = torch.tensor([0.78, 0.75, 0.73], device=x.device).view(1, 3, 1)
+    white = white * (1 - 0.25 * _ramp(r, 0.5, 1.1))[:, None]
     colour = white + _ramp(-r, -0.54, -0.47)[:, None] * (iris - white)
     colour = colour * (1 - 0.96 * _ramp(-r, -0.25, -0.20))[:, None]
     lid_shade = _ramp(-y / head.lid_h, -1.0, 0.2)   # the upper lid's shadow
@@ -453,15 +408,13 @@ def _muted(r: Tensor, g: Tensor, b: Tensor) -> Tensor:
 
 
 def _background(t: dict[str, Tensor], width: int, height: int) -> Tensor:
-    """Blurred colours behind the head, (N, 3, P): a studio gradient, a
-    window of light, or bokeh of the same colours.
+    """Blurred colours behind the head, (N, 3, P): a studio gradient, a window of light, or bokeh of the same
+    colours.
     """
     device = t["yaw"].device
-    y, x = torch.meshgrid(
-        torch.linspace(1, -1, height, device=device),
-        torch.linspace(-1, 1, width, device=device),
-        indexing="ij",
-    )
+    rows = torch.linspace(1, -1, height, device=device)
+    columns = torch.linspace(-1, 1, width, device=device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     x, y = x.reshape(1, -1), y.reshape(1, -1)
     a = _muted(t["back_r"], t["back_g"], t["back_b"])   # (N, 3, 1)
     b = _muted(t["back_b"], t["back_r"], t["back_g"]) * 0.7 + 0.03

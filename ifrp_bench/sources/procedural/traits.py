@@ -8,16 +8,10 @@ import numpy as np
 
 from ifrp_bench.ground.draws import generator
 
-SKIN = np.array(
-    [   # linear RGB albedo, light to dark
-        [0.83, 0.62, 0.51],
-        [0.78, 0.54, 0.41],
-        [0.66, 0.43, 0.30],
-        [0.50, 0.30, 0.19],
-        [0.32, 0.175, 0.11],
-        [0.17, 0.09, 0.06],
-    ]
-)
+SKIN = np.array([   # linear RGB albedo, light to dark
+    [0.83, 0.62, 0.51], [0.78, 0.54, 0.41], [0.66, 0.43, 0.30],
+    [0.50, 0.30, 0.19], [0.32, 0.175, 0.11], [0.17, 0.09, 0.06],
+])
 HAIR = np.array([   # black, dark brown, brown, auburn, blond, light blond, grey, white
     [0.012, 0.010, 0.010], [0.045, 0.026, 0.016], [0.13, 0.070, 0.036], [0.24, 0.075, 0.028],
     [0.42, 0.27, 0.12], [0.62, 0.47, 0.27], [0.30, 0.30, 0.30], [0.72, 0.71, 0.69],
@@ -26,6 +20,12 @@ IRIS = np.array(
     [[0.05, 0.022, 0.01], [0.16, 0.08, 0.03], [0.16, 0.16, 0.05], [0.12, 0.22, 0.30], [0.22, 0.28, 0.30]]
 )
 HAIR_STYLES = ("bald", "buzz", "short", "parted", "fringe", "receding", "long", "bob", "afro", "tied")
+HAIR_OF_MEN = {   # how many of a hundred, about
+    "bald": 0.13, "buzz": 0.16, "short": 0.26, "parted": 0.2, "fringe": 0.08, "receding": 0.12, "afro": 0.05,
+}
+HAIR_OF_WOMEN = {
+    "long": 0.3, "bob": 0.18, "fringe": 0.14, "tied": 0.16, "parted": 0.1, "short": 0.07, "afro": 0.05,
+}
 BEARDS = ("none", "stubble", "moustache", "goatee", "full")
 
 Traits = dict[str, float]
@@ -114,42 +114,17 @@ def _person(g: np.random.Generator) -> Traits:
     dark = t["skin"] > 2.3
     if dark:
         t["iris"] = min(t["iris"], 1.0) * 0.6
-    weights = (
-        {
-            "bald": 0.13,
-            "buzz": 0.16,
-            "short": 0.26,
-            "parted": 0.2,
-            "fringe": 0.08,
-            "receding": 0.12,
-            "afro": 0.05,
-        }
-        if male
-        else {
-            "long": 0.3,
-            "bob": 0.18,
-            "fringe": 0.14,
-            "tied": 0.16,
-            "parted": 0.1,
-            "short": 0.07,
-            "afro": 0.05,
-        }
-    )
+    weights = dict(HAIR_OF_MEN if male else HAIR_OF_WOMEN)
     if dark:
         weights |= {"afro": 0.2, "buzz": 0.22 if male else 0.06}
-    t["hair_style"] = float(
-        HAIR_STYLES.index(
-            str(g.choice(list(weights), p=np.array(list(weights.values())) / sum(weights.values())))
-        )
-    )
+    shares = np.array(list(weights.values())) / sum(weights.values())
+    t["hair_style"] = float(HAIR_STYLES.index(str(g.choice(list(weights), p=shares))))
     colour = float(g.choice([0, 0.6, 1] if dark else [0, 1, 1.5, 2, 2.5, 3, 4, 5]))
     t["hair_colour"] = float(g.choice([6.0, 6.6, 7.0])) if age > 0.55 and g.random() < age else colour
     beard = str(g.choice(BEARDS, p=[0.46, 0.2, 0.1, 0.1, 0.14])) if male else "none"
+    shade = {"none": 0.12 * male, "stubble": 0.55, "moustache": 0.2, "goatee": 0.25, "full": 0.5}
     t |= {
-        "stubble": (
-            {"none": 0.12 * male, "stubble": 0.55, "moustache": 0.2, "goatee": 0.25, "full": 0.5}[beard]
-            * float(g.uniform(0.7, 1.2))
-        ),
+        "stubble": shade[beard] * float(g.uniform(0.7, 1.2)),
         "moustache": float(beard in ("moustache", "goatee", "full")),
         "beard": {"goatee": 0.5, "full": 1.0}.get(beard, 0.0),
     }
