@@ -178,7 +178,7 @@ class Recovery:
             write_rows(self.out, chain.from_iterable((before | done).values()))
             return time.monotonic() + KEEPING * (time.monotonic() - begun)
 
-        at_once, due = PICTURES_AT_ONCE * (default_workers() or 1), 0.0
+        at_once, due, kept = PICTURES_AT_ONCE * (default_workers() or 1), 0.0, 0
         try:
             for start in range(0, len(jobs), at_once):
                 batch = jobs[start:start + at_once]
@@ -187,9 +187,9 @@ class Recovery:
                     done[str(job.path)] = rows
                     yield rows
                 if time.monotonic() >= due:
-                    due = keep()
+                    due, kept = keep(), len(done)
         finally:
-            if done:
+            if len(done) > kept:
                 keep()
 
     def _one(self, job: Job, before: list[Row]) -> list[Row]:
