@@ -173,15 +173,11 @@ def _find_pairs(
     for number, roots in enumerate(zip(real, stylized)):
 
         # both folders by the files' paths without their suffixes
-        photographs, drawings = (
-            _by_stem(
-                open_folder(
-                    root, landmarks=out / f"landmarks-{kind}-{number}.csv", workers=workers, quiet=quiet
-                ).found,
-                stem_of,
-            )
-            for kind, root in zip(("real", "stylized"), roots)
-        )
+        found = []
+        for kind, root in zip(("real", "stylized"), roots):
+            landmarks = out / f"landmarks-{kind}-{number}.csv"
+            found.append(open_folder(root, landmarks=landmarks, workers=workers, quiet=quiet).found)
+        photographs, drawings = (_by_stem(files, stem_of) for files in found)
         stems = sorted(photographs.keys() | drawings.keys())
         flat = {stem: stem.replace("/", "_") for stem in stems}
         counts = Counter(flat.values())

@@ -67,37 +67,29 @@ def rendered(people: int, pictures: int, cache: Path) -> np.ndarray:
 
 
 def jittered(faces: Tensor, draws: np.random.Generator) -> Tensor:
-    """Moved by a few pixels, degrees and per cent, some blurred (as
-    recovered faces are), brightness, contrast and tint changed.
+    """Moved by a few pixels, degrees and per cent, some blurred (as recovered faces are), brightness,
+    contrast and tint changed.
     """
     count = len(faces)
     uniform = torch.from_numpy(draws.uniform(-1, 1, (count, 12)).astype(np.float32))
     angle, scale = uniform[:, 0] * 0.09, 1 + uniform[:, 1] * 0.06
     cos, sin, shift = scale * angle.cos(), scale * angle.sin(), uniform[:, 2:4] * 0.06
-    matrix = torch.stack(
-        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
-    )
-    moved = F.grid_sample(
-        faces,
-        F.affine_grid(matrix, list(faces.shape), align_corners=False),
-        padding_mode="reflection",
-        align_corners=False,
-    )
-    small = int(draws.choice([20, 28, 40, 64]))
-    blurred = F.interpolate(
-        F.interpolate(moved, size=small, mode="bilinear", antialias=True), size=FACE_PX, mode="bicubic"
-    )
+    rows = torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)
+    grid = F.affine_grid(torch.stack(rows, 1), list(faces.shape), align_corners=False)
+    moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
+
+    # blur, as of a smaller picture
+    side = int(draws.choice([20, 28, 40, 64]))
+    small = F.interpolate(moved, size=side, mode="bilinear", antialias=True)
+    blurred = F.interpolate(small, size=FACE_PX, mode="bicubic")
     moved = torch.where((uniform[:, 4] > 0.2)[:, None, None, None], blurred, moved)
-    tint = 1 + uniform[:, 5:8] * 0.12
-    contrast = 1 + uniform[:, 8] * 0.25
-    moved = (
-        (moved - 0.5) * (contrast[:, None] * tint)[:, :, None, None]
-        + 0.5
-        + uniform[:, 9, None, None, None] * 0.12
-    )
-    return (moved + 0.02 * torch.from_numpy(draws.standard_normal(moved.shape).astype(np.float32))).clamp(
-        0, 1
-    )
+
+    # colours and noise
+    tint, contrast = 1 + uniform[:, 5:8] * 0.12, 1 + uniform[:, 8] * 0.25
+    brighter = uniform[:, 9, None, None, None] * 0.12
+    moved = (moved - 0.5) * (contrast[:, None] * tint)[:, :, None, None] + 0.5 + brighter
+    noise = torch.from_numpy(draws.standard_normal(moved.shape).astype(np.float32))
+    return (moved + 0.02 * noise).clamp(0, 1)
 
 
 @torch.inference_mode()

@@ -339,11 +339,9 @@ def find_in(picture: np.ndarray, file: str, sha256: str) -> Found:
     face = faces[0]
     eyes = face.landmarks_px[:2]
     distance = float(np.hypot(*(eyes[1] - eyes[0])))
-    reason = (
-        ""
-        if distance >= MIN_EYE_DISTANCE_PX
-        else f"face too small: eyes {distance:.0f} px apart, {MIN_EYE_DISTANCE_PX:.0f} needed"
-    )
+    reason = ""
+    if distance < MIN_EYE_DISTANCE_PX:
+        reason = f"face too small: eyes {distance:.0f} px apart, {MIN_EYE_DISTANCE_PX:.0f} needed"
     (lx, ly), (rx, ry) = (eyes if reason else _looked_at_again(picture, eyes)).round(2).tolist()
     return Found(file, sha256, len(faces), face.probability, lx, ly, rx, ry, reason)
 
