@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from ifrp_bench.ground.errors import InputError
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 }
 # no format that runs another program (EPS, PDF)
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
+if features.check("avif"):   # from Pillow 11.3 on, in its wheels
+    FORMATS.append("AVIF")
 # how files of other formats begin, for whoever has one
 OTHER_FORMATS = {
     r"....ftyp(heic|heix|heim|hevc|mif1|msf1)": "HEIC",
@@ -138,10 +140,12 @@ def _what_it_is(data: bytes) -> str:
     head = data[:512].lstrip()
     for beginning, name in OTHER_FORMATS.items():
         if re.match(beginning.encode("latin-1"), head, re.DOTALL):
+            if name in FORMATS:
+                return f"broken picture: {name} that cannot be opened"
             return f"{name}, which is not read: save it as PNG or JPEG"
     if head.lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not a picture"
-    return "not a picture in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"
+    return f"not a picture in a known format ({', '.join(FORMATS)})"
 
 
 def encode_png(picture: np.ndarray) -> bytes:
@@ -171,15 +175,11 @@ def tile(rows: list[list[np.ndarray]], gap_px: int = 4) -> np.ndarray:
     """Pictures of one size in rows and columns on white."""
     height, width = rows[0][0].shape[:2]
     columns = max(len(row) for row in rows)
-    sheet = np.full(
-        (len(rows) * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), 255, dtype=np.uint8
-    )
+    down, across = height + gap_px, width + gap_px   # from one picture to the next
+    sheet = np.full((len(rows) * down - gap_px, columns * across - gap_px, 3), 255, dtype=np.uint8)
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
-            sheet[
-                r * (height + gap_px) : r * (height + gap_px) + height,
-                c * (width + gap_px) : c * (width + gap_px) + width,
-            ] = picture
+            sheet[r * down:r * down + height, c * across:c * across + width] = picture
     return sheet
 
 
@@ -194,21 +194,21 @@ def to_faces(pictures: np.ndarray, device: "torch.device | str" = "cpu") -> "tor
 
 
 def as_faces(pictures: "torch.Tensor") -> "torch.Tensor":
-    """uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) faces in
-    [0, 1] where they are, channels_last in memory.
+    """uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) faces in [0, 1] where they are, channels_last in
+    memory.
     """
     return pictures.permute(0, 3, 1, 2).float().div_(255)
 
 
 def to_pictures(faces: "torch.Tensor") -> np.ndarray:
-    """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3)
-    pictures: clamped, rounded to the nearest level.
+    """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3) pictures: clamped, rounded to the nearest
+    level.
     """
     return as_pictures(faces).contiguous().cpu().numpy()
 
 
 def as_pictures(faces: "torch.Tensor") -> "torch.Tensor":
-    """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3) pictures
-    where they are: clamped, rounded to the nearest level.
+    """float (N, 3, H, W) faces in [0, 1] to uint8 (N, H, W, 3) pictures where they are: clamped, rounded to
+    the nearest level.
     """
     return faces.detach().float().clamp(0, 1).mul(255).round_().byte().permute(0, 2, 3, 1)

@@ -36,7 +36,7 @@ LOOKS_PX = np.array(
 MADE_BY_US = ("dataset.json", "run.json", "results.json", "recovered.csv")
 # pictures that are not read; they are named as left out rather than passed over
 UNREAD_SUFFIXES = {
-    ".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw",
+    ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw",
 }
 SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # under half of the frame's 38 px: the picture would be mostly invented by interpolation

@@ -212,14 +212,14 @@ def test_what_this_project_made_is_no_photograph(photographs, tmp_path):
 
 
 def test_links_and_formats_that_are_not_read_are_named(photographs, tmp_path):
-    root = photos(photographs, tmp_path / "photos", "a/1.jfif", "b/1.avif")
-    (root / "b" / "1.avif").write_bytes(b"\0\0\0\x1cftypavif")
+    root = photos(photographs, tmp_path / "photos", "a/1.jfif", "b/1.heic")
+    (root / "b" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic")
     photos(photographs, tmp_path / "elsewhere", "1.jpg")
     (root / "c").symlink_to(tmp_path / "elsewhere")
     source = open_folder(root, landmarks=tmp_path / "landmarks.csv", quiet=True)
     assert [face.name for face in source.faces()] == ["a/1.jfif"]   # a JPEG by another name
     reasons = {entry.name: entry.reason for entry in source.skipped()}
-    assert reasons.keys() == {"b/1.avif", "c"} and "not followed" in reasons["c"]
+    assert reasons.keys() == {"b/1.heic", "c"} and "not followed" in reasons["c"]
 
 
 def test_a_person_is_one_in_train_and_test(photographs, tmp_path):
