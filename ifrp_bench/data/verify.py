@@ -108,8 +108,8 @@ def _contents(shard: Shard, entry: dict[str, Any], recipe: Recipe) -> Iterator[s
     styles, expected = set(shard.style.tolist()), {name.encode() for name in recipe.styles_of(entry["split"])}
     if styles != expected:
         yield f"its styles are {sorted(styles)}, the recipe's {sorted(expected)}"
-    for name in ("stylized", "real"):
-        values = getattr(shard, name).reshape(len(getattr(shard, name)), -1)
+    for name, pictures in (("stylized", shard.stylized), ("real", shard.real)):
+        values = pictures.reshape(len(pictures), -1)
         flat = (values.max(1) == values.min(1)).nonzero()[0]
         if len(flat):
             yield f"{name} picture {flat[0]} is one flat colour ({len(flat)} such in all)"
