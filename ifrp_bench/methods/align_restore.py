@@ -48,13 +48,13 @@ class Config:
     looks: Count = 1
     # parts that tell places of each other: every place of the 8x8 map looks at every other; the whole map's
     # mean and contrast scale every channel. A third of a step; a training of minutes is better without
-    # (docs/align-restore.md)
+    # (docs/align-restore.md), and the preset ``smoke`` is
     attention: bool = True
     context: bool = True
     # of the error that every fourth pixel has in common: the grid of the pixel-shuffles
     lattice_weight: NotNegative = 200.0
     # within squares of so many pixels: a grid that turns over from cheek to cheek is none in a whole face.
-    # A multiple of four by which 128 can be divided
+    # A multiple of four by which 128 can be divided; runs begun before had whole faces
     lattice_px: Count = FACE_PX
     # of what an error differs from its mean over 2x2 pixels: the features, taken at half size, do not see it,
     # and a short training fills it with a grid. Runs begun before had none
@@ -89,17 +89,21 @@ class Config:
 OURS = {
     "mirror": True, "colour_maps": 0.5, "looks": 2, "fine_weight": 20.0, "registered": True,
     "feature_weight": 1.0,   # registered, twice as much hardly costs pixels
+    "lattice_px": 16,   # in whole faces grids of either sign cancel (docs/align-restore.md)
 }
 # in minutes a quarter of mapped colours is nearer to the person on seen styles, half on unseen ones
 # (docs/align-restore.md)
 IN_MINUTES = OURS | {"batch_size": 16, "colour_maps": 0.25}
 # distorted SFs are for unseen styles; what they cost on seen ones a training of minutes does not make up for
-# (docs/align-restore.md)
+# (docs/align-restore.md). Attention and context learn slowly: without them the demo's three minutes end a
+# decibel nearer (docs/align-restore.md)
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 60, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,
     "short": {"epochs": 15, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,
     "cpu": {"steps": 3000, "ema": 0.998, "validations": 10} | IN_MINUTES,
-    "smoke": {"steps": 200, "ema": 0.95, "validations": 4} | IN_MINUTES,
+    "smoke": (
+        {"steps": 200, "ema": 0.95, "validations": 4, "attention": False, "context": False} | IN_MINUTES
+    ),
 }
 
 

@@ -167,7 +167,7 @@ def test_a_training_starts_from_weights(named, folder, tiny, tmp_path):
 
 
 def test_the_shipped_weights_start_a_training_as_the_docs_say(tiny, tmp_path):
-    words = ("train", "--method", "align-restore", "--data", tiny, "--preset", "smoke", "--quiet")
+    words = ("train", "--method", "align-restore", "--data", tiny, "--preset", "cpu", "--quiet")
     short = sets(steps=1, batch_size=2, validations=1, init="portraits")
     assert "looks=1" in run(*words, "--out", tmp_path / "two", *short, exit_code=1)
     run(*words, "--out", tmp_path / "one", *short, *sets(looks=1))
