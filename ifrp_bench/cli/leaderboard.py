@@ -31,6 +31,9 @@ def leaderboard() -> None:
 @click.option("--pairs", type=click.IntRange(0), help="Training pairs, where the run does not say.")
 @click.option("--parameters", type=click.IntRange(0), help="Of the network, where the run does not say.")
 @click.option("--machine", help="What it was trained on, where the run does not say.")
+@click.option(
+    "--latency-ms", type=click.FloatRange(0), help="One face's time in use, where it was measured otherwise."
+)
 @click.option("--replace", "replace_old", is_flag=True, help="Take the place of the entry of this name.")
 @folder_option
 @device_option
@@ -46,6 +49,7 @@ def submit(
     pairs: int | None,
     parameters: int | None,
     machine: str | None,
+    latency_ms: float | None,
     replace_old: bool,
     leaderboard_folder: Path,
     device: str,
@@ -54,7 +58,7 @@ def submit(
     scores of every face beside it.
 
     Scores come from the results, cost from the run: pairs, minutes, machine, parameters, operations, and the
-    time of one face, which is measured here.
+    time of one face, which is measured here: on a machine that does nothing else.
 
     \b
     Examples:
@@ -65,7 +69,13 @@ def submit(
     from ifrp_bench.submission import submit as write
 
     entrant = Entrant(name=name, code=code, who=who, note=note, trained_on=words(trained_on))
-    cost = {"minutes": minutes, "pairs": pairs, "parameters": parameters, "machine": machine}
+    cost = {
+        "minutes": minutes,
+        "pairs": pairs,
+        "parameters": parameters,
+        "machine": machine,
+        "latency_ms": latency_ms,
+    }
     path = write(
         results, leaderboard_folder, entrant,
         method=method, cost=cost, replace_old=replace_old, device=pick_device(device),

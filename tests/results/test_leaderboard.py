@@ -72,6 +72,16 @@ def test_an_entry_says_what_was_measured_and_what_it_cost(board, results, tiny):
     assert cost["parameters"] > 1e6 and cost["operations"] > cost["parameters"] and cost["latency_ms"] > 0
 
 
+@pytest.mark.parametrize("seconds, busy", [([0.011, 0.010, 0.012], False), ([0.35, 0.33, 0.02], True)])
+def test_a_time_that_is_the_machines_is_named_and_can_be_said(results, tmp_path, monkeypatch, seconds, busy):
+    monkeypatch.setattr("ifrp_bench.recovery.cost.call_seconds", lambda *_, **__: seconds)
+    words = ("leaderboard", "submit", results, "--name", "ours", "--leaderboard", tmp_path)
+    said = "one face took 330.0 ms in the median and 20.0 at best of 3: this machine is busy"
+    assert (said in run(*words)) == busy
+    run(*words, "--latency-ms", 10.5, "--replace")
+    assert read_entry(tmp_path / "data" / "ours.json")["training"]["latency_ms"] == 10.5
+
+
 def test_the_rows_beside_an_entry_are_those_of_its_numbers(board):
     """As a stranger would count again, with pandas alone."""
     facts = json.loads((board / "data" / "copy.json").read_text())
