@@ -133,6 +133,13 @@ def describe(job: Job, data: Dataset) -> str:
     return f"{job.described()}\n{job.name}: {length}"
 
 
+def validation_steps(steps: int, validations: int) -> set[int]:
+    """After which of so many steps a run is validated: so often, evenly, the last time at the end; after
+    each step where it has fewer.
+    """
+    return {number * steps // validations for number in range(1, validations + 1)} - {0}
+
+
 def _check_together(loop: Loop, processes: int) -> None:
     """Raises InputError for settings that so many processes cannot share."""
     if loop.batch_size % processes:
@@ -254,7 +261,7 @@ class _Training:
         # the first step that was not finite, known without asking
         bad_step = torch.full((), torch.inf, device=self.device)
         every_log = max(1, self.steps // LOG_LINES)
-        every_validation = max(1, self.steps // self.loop.validations)
+        validated = validation_steps(self.steps, self.loop.validations)
         self._started = saved = self._logged = time.monotonic()
         bar = tqdm(
             total=self.steps, initial=self.step, desc=self.run.root.name, unit="step", disable=self.quiet
@@ -277,7 +284,7 @@ class _Training:
             last = self.step == self.steps
             if self.step % every_log == 0 or last:
                 self._log(bad_step, bar)
-            if self.step % every_validation == 0 or last:
+            if self.step in validated:
                 self._check_finite(bad_step)
                 self._validate(bar)
 

@@ -72,6 +72,14 @@ def test_the_log_has_every_loss_and_both_validations(finished):
     assert all("val_psnr_ema_db" in facts and 5 < facts["mean_face_psnr_db"] < 40 for facts in validations)
 
 
+@pytest.mark.parametrize(
+    "steps, validations, after",
+    [(6, 2, {3, 6}), (535, 6, {89, 178, 267, 356, 445, 535}), (3, 20, {1, 2, 3}), (7, 1, {7})],
+)
+def test_a_run_is_validated_as_often_as_it_says_and_at_its_end(steps, validations, after):
+    assert loop.validation_steps(steps, validations) == after
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, tiny, tmp_path, monkeypatch):
     out = tmp_path / "ifrp"
     step = ifrp.IFRP.step
