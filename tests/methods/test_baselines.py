@@ -214,6 +214,7 @@ COMPARED = tuple(name for name in parts.paper_rows() if name not in ("johnson", 
 def compared(tiny, tmp_path_factory):
     """The whole paper on the tiny data set, a few steps each."""
     from ifrp_bench import paper
+    from ifrp_bench.training import timing
 
     root = tmp_path_factory.mktemp("paper")
     short = {"steps": 2, "batch_size": 4, "validations": 1, "ema": 0.0}
@@ -230,6 +231,7 @@ def compared(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper.Paper, "job", small)
         patch.setattr(paper, "TIMED_STEPS", 1)
+        patch.setattr(timing, "STEPS_TIMED", 1)
         options = (
             "paper",
             "--data",
