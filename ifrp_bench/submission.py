@@ -47,8 +47,11 @@ def submit(
     run = _run_of(described)
     trained_on = entrant.trained_on if entrant.trained_on is not None else _trained_on(run, data, described)
     entrant = replace(entrant, name=entrant.name or _plain_name(described), trained_on=trained_on)
-    known = dict.fromkeys(COSTS) | (_training(run, data) | cost_of(run, device) if run else {})
-    training = known | {name: value for name, value in (cost or {}).items() if value is not None}
+    given = {name: value for name, value in (cost or {}).items() if value is not None}
+    known = dict.fromkeys(COSTS)
+    if run:
+        known |= _training(run, data) | cost_of(run, device, latency_ms=given.get("latency_ms"))
+    training = known | given
     entry, rows = make_entry(results, described["method"], described["run"], data, entrant, training)
     return write_entry(leaderboard, entry, rows, replace=replace_old)
 

@@ -95,8 +95,8 @@ OURS = {
 # (docs/align-restore.md)
 IN_MINUTES = OURS | {"batch_size": 16, "colour_maps": 0.25}
 # distorted SFs are for unseen styles; what they cost on seen ones a training of minutes does not make up for
-# (docs/align-restore.md). Attention and context learn slowly: without them the demo's three minutes end a
-# decibel nearer (docs/align-restore.md)
+# (docs/align-restore.md). Attention and context learn slowly: without them as many steps as a busy host has
+# time for in the demo's three minutes end a decibel nearer (docs/align-restore.md)
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 60, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,
     "short": {"epochs": 15, "batch_size": 64, "ema": 0.999, "distort": 0.5} | OURS,

@@ -137,7 +137,8 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     """After which of so many steps a run is validated: so often, evenly, the last time at the end; after
     each step where it has fewer.
     """
-    return {number * steps // validations for number in range(1, validations + 1)} - {0}
+    validations = min(validations, steps)
+    return {number * steps // validations for number in range(1, validations + 1)}
 
 
 def _check_together(loop: Loop, processes: int) -> None:
